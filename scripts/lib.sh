@@ -35,3 +35,22 @@ await() {
   say "this failed in the background; all of its output is in $background_log"
   return 1
 }
+
+# Compiles llmdev, where that is needed, and sets "llmdev" to the program. One that LLMDEV names is taken as it is.
+build_llmdev() {
+  llmdev=${LLMDEV:-${CARGO_TARGET_DIR:-$root/target}/release/llmdev}
+  [ -n "${LLMDEV:-}" ] || timed cargo build --release --locked --manifest-path "$root/Cargo.toml"
+}
+
+next_steps() {
+  cat <<END
+
+What to try next:
+  $llmdev status             how every service is
+  $llmdev logs r2r -f        what one of them says
+  $llmdev why r2r            what it waits for, when it is not ready
+  $llmdev open react-client  the page, in a browser
+  $llmdev down               take it all away
+Edit a file of a service, and it is live in a moment.
+END
+}
