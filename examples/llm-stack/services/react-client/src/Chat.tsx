@@ -46,7 +46,9 @@ export function Chat() {
     );
   }, []);
 
-  useEffect(() => end.current?.scrollIntoView({ block: "nearest" }), [messages]);
+  useEffect(() => {
+    end.current?.scrollIntoView({ block: "nearest" });
+  }, [messages]);
 
   function submit(event: FormEvent) {
     event.preventDefault();
