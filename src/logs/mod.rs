@@ -1,0 +1,1 @@
+//! What the services' containers print, merged by time.
