@@ -43,8 +43,16 @@ pub type Views = tokio::sync::watch::Receiver<Arc<View>>;
 impl View {
     /// The pods of a service, oldest first.
     pub fn pods_of<'a>(&'a self, service: &'a str) -> Vec<&'a Arc<Pod>> {
-        let mut pods: Vec<_> = self.pods.values().filter(|pod| service_of(&pod.metadata) == Some(service)).collect();
-        pods.sort_by(|a, b| a.metadata.creation_timestamp.cmp(&b.metadata.creation_timestamp));
+        let mut pods: Vec<_> = self
+            .pods
+            .values()
+            .filter(|pod| service_of(&pod.metadata) == Some(service))
+            .collect();
+        pods.sort_by(|a, b| {
+            a.metadata
+                .creation_timestamp
+                .cmp(&b.metadata.creation_timestamp)
+        });
         pods
     }
 
@@ -59,12 +67,21 @@ impl View {
 
 /// The service that an object's labels name.
 pub fn service_of(meta: &ObjectMeta) -> Option<&str> {
-    meta.labels.as_ref()?.get(owner::SERVICE).map(String::as_str)
+    meta.labels
+        .as_ref()?
+        .get(owner::SERVICE)
+        .map(String::as_str)
 }
 
 /// Whether a pod takes connections: its `Ready` condition is true and nobody has asked for its end.
 pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
     pod.metadata.deletion_timestamp.is_none()
-        && conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
+        && conditions.is_some_and(|all| {
+            all.iter()
+                .any(|one| one.type_ == "Ready" && one.status == "True")
+        })
 }

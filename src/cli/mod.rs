@@ -1,4 +1,6 @@
 //! To be written.
 use std::process::ExitCode;
 /// Runs it.
-pub fn main() -> ExitCode { ExitCode::SUCCESS }
+pub fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -51,7 +51,10 @@ impl Stack {
 
     /// The service of that name.
     pub fn find(&self, name: &str) -> Option<ServiceId> {
-        self.services.iter().position(|service| service.name == name).map(ServiceId)
+        self.services
+            .iter()
+            .position(|service| service.name == name)
+            .map(ServiceId)
     }
 }
 
