@@ -186,26 +186,16 @@ fn scrubbed(message: &str, object: &Object) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::response::StatusDetails;
     use serde_json::json;
 
     use super::*;
 
     fn status(code: u16, causes: &[(&str, &str, &str)]) -> Status {
-        let cause = |(reason, message, field): &(&str, &str, &str)| StatusCause {
-            reason: (*reason).into(),
-            message: (*message).into(),
-            field: (*field).into(),
+        let cause = |(reason, message, field): &(&str, &str, &str)| {
+            json!({"reason": reason, "message": message, "field": field})
         };
-        let details = StatusDetails {
-            causes: causes.iter().map(cause).collect(),
-            ..Default::default()
-        };
-        Status {
-            code,
-            details: Some(details),
-            ..Default::default()
-        }
+        let causes: Vec<Value> = causes.iter().map(cause).collect();
+        serde_json::from_value(json!({"code": code, "details": {"causes": causes}})).unwrap()
     }
 
     #[test]
