@@ -191,9 +191,7 @@ mod tests {
     use super::*;
 
     fn status(code: u16, causes: &[(&str, &str, &str)]) -> Status {
-        let cause = |(reason, message, field): &(&str, &str, &str)| {
-            json!({"reason": reason, "message": message, "field": field})
-        };
+        let cause = |(reason, message, field): &(&str, &str, &str)| json!({"reason": reason, "message": message, "field": field});
         let causes: Vec<Value> = causes.iter().map(cause).collect();
         serde_json::from_value(json!({"code": code, "details": {"causes": causes}})).unwrap()
     }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::answer;
 use crate::error::{Failure, Result};
 use crate::render::Object;
+use crate::stack::diagnostic::nearest;
 
 /// A kind that the cluster has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -276,47 +277,13 @@ fn in_group(group: &Group, kind: &str) -> Found {
     if let Some(known) = group.iter().find(|it| it.kind == kind) {
         return Found::Known(known.clone());
     }
-    let near = group
-        .iter()
-        .map(|it| (strsim(&it.kind, kind), it))
-        .max_by_key(|it| it.0);
-    let near = near
-        .filter(|(score, _)| *score >= 70)
-        .map(|(_, it)| it.kind.clone());
+    let kinds = group.iter().map(|it| it.kind.as_str());
+    let near = nearest(kind, kinds).map(str::to_owned);
     Found::Unknown { near }
-}
-
-/// How many of a hundred pairs of neighbouring letters two words share.
-fn strsim(one: &str, two: &str) -> usize {
-    let pairs = |word: &str| {
-        let word = word.to_lowercase().into_bytes();
-        word.windows(2).map(<[u8]>::to_vec).collect::<Vec<_>>()
-    };
-    let (one, mut two) = (pairs(one), pairs(two));
-    let total = one.len() + two.len();
-    let shared = one.iter().filter(|pair| {
-        let place = two.iter().position(|it| it == *pair);
-        place.map(|place| two.swap_remove(place)).is_some()
-    });
-    (200 * shared.count()).checked_div(total).unwrap_or(0)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_misspelt_kind_is_recognised() {
-        assert!(strsim("Deployment", "Deploymnet") >= 70);
-        assert!(strsim("Deployment", "deployment") == 100);
-        assert!(strsim("Deployment", "DaemonSet") < 70);
-        assert!(strsim("StatefulSet", "StatefullSet") >= 70);
-        assert_eq!(strsim("A", "B"), 0);
-    }
 }

@@ -1,6 +1,4 @@
 //! To be written.
 use std::process::ExitCode;
 /// Runs it.
-pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
-}
+pub fn main() -> ExitCode { ExitCode::SUCCESS }

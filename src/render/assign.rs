@@ -8,6 +8,7 @@ use super::images::repository;
 use super::object::{Object, text};
 use super::{Rendered, config, pods};
 use crate::error::{Failure, Result};
+use crate::stack::diagnostic::nearest;
 use crate::stack::{Service, ServiceId, Stack, WorkloadSpec};
 
 /// Finds each service's workload and marks what belongs to it.
@@ -173,18 +174,10 @@ fn none_matches(what: String, name: &str, objects: &[Object]) -> Failure {
         .iter()
         .filter(|object| pods::is_workload(object))
         .collect();
-    let near = workloads
-        .iter()
-        .map(|object| (distance(&object.name, name), object));
-    let near = near
-        .filter(|(distance, _)| *distance <= 1 + name.len() / 4)
-        .min_by_key(|it| it.0);
+    let near = nearest(name, workloads.iter().map(|object| object.name.as_str()));
+    let near = near.and_then(|near| workloads.iter().find(|object| object.name == near));
     let remedy = match near {
-        Some((_, object)) => format!(
-            "if {} is meant, say `workload: {}`",
-            object.id(),
-            object.id()
-        ),
+        Some(object) => format!("if {0} is meant, say `workload: {0}`", object.id()),
         None => "name it with `workload: kind/name`, or say `workload: none`".to_owned(),
     };
     let failure = Failure::config(what).remedy(remedy);
@@ -229,21 +222,6 @@ fn refuse_shared(
         }
     }
     Ok(())
-}
-
-/// Edits between two names.
-fn distance(one: &str, two: &str) -> usize {
-    let two: Vec<char> = two.chars().collect();
-    let mut row: Vec<usize> = (0..=two.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in two.iter().enumerate() {
-            let cost = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[two.len()]
 }
 
 /// Marks what is a service's alone: what selects its pods, and what only its pods use.

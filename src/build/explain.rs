@@ -1,0 +1,157 @@
+//! Why a build failed, for a tired person and for an editor's problem matcher.
+
+use crate::error::Failure;
+
+use super::dockerfile::{self, Instruction};
+use super::plan::ImagePlan;
+use super::solve::Trouble;
+
+/// The failure of a build. Its first line of detail is `DOCKERFILE:LINE: error: …` wherever the line is known.
+pub fn explain(plan: &ImagePlan, trouble: &Trouble) -> Failure {
+    let instructions = dockerfile::instructions(&plan.dockerfile);
+    let cause = cause(trouble);
+    let line = line(plan, trouble, &instructions);
+    let place = line.map_or_else(
+        || plan.dockerfile_name.clone(),
+        |line| format!("{}:{line}", plan.dockerfile_name),
+    );
+    let mut failure = Failure::failed(format!("building {} failed", plan.name))
+        .cause(cause.clone())
+        .detail([format!("{place}: error: {cause}")]);
+    if let Some(step) = &trouble.step {
+        failure = failure.detail(step.output.iter().map(String::as_str));
+    }
+    match remedy(trouble) {
+        Some(remedy) => failure.remedy(remedy),
+        None => failure,
+    }
+}
+
+/// In one line, without BuildKit's wrapping.
+fn cause(trouble: &Trouble) -> String {
+    let Some(step) = &trouble.step else {
+        return plain(&trouble.message);
+    };
+    let instruction = step
+        .name
+        .split_once("] ")
+        .map_or(step.name.as_str(), |(_, rest)| rest);
+    if let Some((_, code)) = step
+        .error
+        .rsplit_once("did not complete successfully: exit code: ")
+    {
+        let code: String = code.chars().take_while(char::is_ascii_digit).collect();
+        return format!("{} exited with code {code}", shortened(instruction));
+    }
+    if step.name.starts_with("[internal]") || !step.name.starts_with('[') {
+        return plain(&step.error);
+    }
+    format!("{}: {}", shortened(instruction), plain(&step.error))
+}
+
+fn plain(message: &str) -> String {
+    let wrappings = [
+        "failed to solve: ",
+        "failed to solve with frontend dockerfile.v0: ",
+        "failed to create LLB definition: ",
+        "failed to compute cache key: ",
+        "rpc error: code = Unknown desc = ",
+    ];
+    let mut rest = message.trim();
+    while let Some(inner) = wrappings
+        .iter()
+        .find_map(|wrapping| rest.strip_prefix(wrapping))
+    {
+        rest = inner;
+    }
+    rest.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn shortened(instruction: &str) -> String {
+    const LONGEST: usize = 100;
+    if instruction.chars().count() <= LONGEST {
+        return instruction.to_owned();
+    }
+    let start: String = instruction.chars().take(LONGEST).collect();
+    format!("{start}…")
+}
+
+/// From the step, else from what BuildKit says of the Dockerfile.
+fn line(plan: &ImagePlan, trouble: &Trouble, instructions: &[Instruction]) -> Option<usize> {
+    if let Some(step) = &trouble.step {
+        if is_frontend(&step.name) {
+            return dockerfile::directive(&plan.dockerfile, "syntax").map(|(line, _)| line);
+        }
+        if let Some(instruction) = dockerfile::find(instructions, &step.name) {
+            return Some(instruction.line);
+        }
+    }
+    let said = trouble.message.split("line ").skip(1).find_map(|rest| {
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    });
+    let lines = plan.dockerfile.lines().count();
+    said.filter(|line| trouble.message.contains("ockerfile") && (1..=lines).contains(line))
+}
+
+/// Whether it is the loading of what a `# syntax=` line names.
+fn is_frontend(step: &str) -> bool {
+    step.starts_with("resolve image config for") || step.starts_with("docker-image://")
+}
+
+fn remedy(trouble: &Trouble) -> Option<String> {
+    let step = trouble.step.as_ref();
+    let name = step.map_or("", |step| step.name.as_str());
+    let output = step.map(|step| step.output.join("\n")).unwrap_or_default();
+    let all = format!(
+        "{} {} {output}",
+        trouble.message,
+        step.map_or("", |step| step.error.as_str())
+    )
+    .to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| all.contains(word));
+    let image = name.strip_prefix("[internal] load metadata for ");
+    if has(&["no space left on device"]) {
+        return Some("make room: `llmdev prune`, or `docker system prune`; `docker system df` says what fills the disk".into());
+    }
+    if is_frontend(name) {
+        return Some("the `# syntax=` line makes Docker fetch its Dockerfile reader from a registry: take the line out, or make that image available".into());
+    }
+    let network = [
+        "no such host",
+        "i/o timeout",
+        "connection refused",
+        "network is unreachable",
+        "tls handshake timeout",
+        "temporary failure in name resolution",
+        "temporary failure resolving",
+        "server misbehaving",
+        "dial tcp",
+        "could not resolve host",
+    ];
+    match image {
+        Some(image) if has(&network) => Some(format!(
+            "Docker has no {image} and cannot reach its registry: check the network, or load the image (`docker load`)"
+        )),
+        Some(image)
+            if has(&["unauthorized", "authorization failed", "401"])
+                && !has(&["does not exist"]) =>
+        {
+            Some(format!("log in to the registry of {image}: docker login"))
+        }
+        Some(image) => Some(format!(
+            "check the name {image} after FROM; if it is private: docker login"
+        )),
+        None if has(&network) => Some(
+            "the network or a server did not answer: check the connection, then build again".into(),
+        ),
+        None if has(&[
+            "failed to calculate checksum",
+            "failed to compute cache key",
+        ]) =>
+        {
+            Some("the path must be in the build context, and not in .dockerignore".into())
+        }
+        None => None,
+    }
+}

@@ -1,0 +1,312 @@
+//! What to build and under which name: the tag is the digest of all that goes into the image.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Failure, Result};
+use crate::stack::{BuildSpec, ServiceId, Stack};
+
+use super::context::{Context, Unreadable};
+use super::digests::Digests;
+use super::dockerignore::Dockerignore;
+
+/// One image to be built, or found.
+#[derive(Debug, Clone)]
+pub struct ImagePlan {
+    /// Whose image it is; of several that share it, the one it was planned for.
+    pub service: ServiceId,
+    /// That service's name.
+    pub name: String,
+    /// The stack's name.
+    pub stack: String,
+    /// Full name and tag, such as `llmdev.local/shop/api:0123456789abcdef`.
+    pub reference: String,
+    /// As in `stack.yaml`.
+    pub spec: BuildSpec,
+    /// Build arguments, with the references of required images in.
+    pub args: BTreeMap<String, String>,
+    /// The Dockerfile's text, as it was when the digest was taken.
+    pub dockerfile: Arc<str>,
+    /// How the Dockerfile is called in messages: relative to the stack's folder where it is in it.
+    pub dockerfile_name: String,
+    /// What Docker is sent.
+    pub context: Arc<Context>,
+}
+
+/// Reads what builds take in. Remembers digests of files, so that the second time costs no reading.
+///
+/// Its methods read the file system and use the processor: call them where blocking is allowed.
+#[derive(Debug, Default)]
+pub struct Planner {
+    digests: Digests,
+}
+
+impl Planner {
+    /// With the memory of an earlier process, if the file has one.
+    pub fn load(file: &Path) -> Self {
+        Planner {
+            digests: Digests::load(file),
+        }
+    }
+
+    /// Writes the memory down for the next process, if there is anything new in it.
+    pub fn save(&mut self, file: &Path) -> io::Result<()> {
+        self.digests.save(file)
+    }
+
+    /// Plans every service that has a `build`, an image before those that require it.
+    pub fn plan(&mut self, stack: &Stack) -> Result<Vec<ImagePlan>> {
+        let mut plans = Vec::new();
+        let mut references = BTreeMap::new();
+        for id in build_order(stack)? {
+            let plan = self.plan_one(stack, id, &references)?;
+            references.insert(id, plan.reference.clone());
+            plans.push(plan);
+        }
+        self.digests.sweep();
+        Ok(plans)
+    }
+
+    /// Plans one service that has a `build`. `required`: the references of the images that it requires.
+    pub fn plan_one(
+        &mut self,
+        stack: &Stack,
+        id: ServiceId,
+        required: &BTreeMap<ServiceId, String>,
+    ) -> Result<ImagePlan> {
+        let service = stack.service(id);
+        let name = &service.name;
+        let spec = service
+            .build
+            .clone()
+            .ok_or_else(|| Failure::config(format!("{name} has no build")))?;
+        let dockerfile_name = relative(&stack.root, &spec.dockerfile);
+        let dockerfile = read_dockerfile(name, &dockerfile_name, &spec.dockerfile)?;
+        let ignore = read_dockerignore(stack, &spec)?;
+        let context = self.read_context(stack, name, &spec, &ignore)?;
+        let mut args = spec.args.clone();
+        for (arg, needed) in &spec.requires {
+            let reference = required.get(needed).ok_or_else(|| {
+                let needed = &stack.service(*needed).name;
+                Failure::config(format!(
+                    "{name} requires the image of {needed}, which is not built"
+                ))
+            })?;
+            args.insert(arg.clone(), reference.clone());
+        }
+        let tag = tag(&spec, &args, &dockerfile, &context);
+        let reference = format!(
+            "llmdev.local/{}/{}:{tag}",
+            stack.name,
+            repository(&spec.image)
+        );
+        Ok(ImagePlan {
+            service: id,
+            name: name.clone(),
+            stack: stack.name.clone(),
+            reference,
+            spec,
+            args,
+            dockerfile: dockerfile.into(),
+            dockerfile_name,
+            context: Arc::new(context),
+        })
+    }
+
+    fn read_context(
+        &mut self,
+        stack: &Stack,
+        name: &str,
+        spec: &BuildSpec,
+        ignore: &Dockerignore,
+    ) -> Result<Context> {
+        let read = Context::read(&spec.context, ignore, &mut self.digests).or_else(|unreadable| {
+            // A file that went away between being listed and being read: editors and git do that.
+            let vanished =
+                unreadable.error.kind() == io::ErrorKind::NotFound && spec.context.exists();
+            if vanished {
+                Context::read(&spec.context, ignore, &mut self.digests)
+            } else {
+                Err(unreadable)
+            }
+        });
+        read.map_err(|unreadable| cannot_read(stack, name, spec, &unreadable))
+    }
+}
+
+/// The services with a build, in the order in which `requires` wants them.
+fn build_order(stack: &Stack) -> Result<Vec<ServiceId>> {
+    fn visit(
+        stack: &Stack,
+        id: ServiceId,
+        path: &mut Vec<ServiceId>,
+        order: &mut Vec<ServiceId>,
+    ) -> Result<()> {
+        if order.contains(&id) {
+            return Ok(());
+        }
+        let circle = path.contains(&id);
+        path.push(id);
+        if circle {
+            let names: Vec<_> = path
+                .iter()
+                .map(|id| stack.service(*id).name.as_str())
+                .collect();
+            return Err(Failure::config(format!(
+                "images require each other: {}",
+                names.join(" requires ")
+            )));
+        }
+        if let Some(build) = &stack.service(id).build {
+            for needed in build.requires.values() {
+                visit(stack, *needed, path, order)?;
+            }
+            order.push(id);
+        }
+        path.pop();
+        Ok(())
+    }
+    let mut order = Vec::new();
+    for id in stack.ids() {
+        visit(stack, id, &mut Vec::new(), &mut order)?;
+    }
+    Ok(order)
+}
+
+/// 16 hex digits of the digest of all that makes the image what it is.
+///
+/// Of secrets only the ids count: their values must not be guessable from a name that everybody sees, and BuildKit's
+/// own cache leaves them out likewise, since a renewed token does not make another image.
+fn tag(
+    spec: &BuildSpec,
+    args: &BTreeMap<String, String>,
+    dockerfile: &str,
+    context: &Context,
+) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut field = |text: &str| {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    field("llmdev image 1");
+    field(&spec.image);
+    field(dockerfile);
+    field(spec.target.as_deref().unwrap_or_default());
+    field(&format!("{} args", args.len()));
+    for (name, value) in args {
+        field(name);
+        field(value);
+    }
+    field(&format!("{} secrets", spec.secrets.len()));
+    for id in spec.secrets.keys() {
+        field(id);
+    }
+    context.digest_into(&mut hasher);
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// An image's name as the path of a repository under llmdev's own.
+fn repository(image: &str) -> String {
+    let part = |part: &str| -> String {
+        let fit = |c: char| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        };
+        let fitted: String = part.chars().map(fit).collect();
+        let words: Vec<_> = fitted.split('-').filter(|word| !word.is_empty()).collect();
+        words.join("-")
+    };
+    let parts: Vec<_> = image
+        .split('/')
+        .map(part)
+        .filter(|part| !part.is_empty())
+        .collect();
+    if parts.is_empty() {
+        "image".to_owned()
+    } else {
+        parts.join("/")
+    }
+}
+
+fn read_dockerfile(service: &str, shown: &str, path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        let failure = Failure::config(format!("cannot read {shown}, the Dockerfile of {service}"))
+            .cause(error.to_string());
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                failure.remedy("write it, or set `build.dockerfile` to where it is")
+            }
+            _ => failure.remedy(READABLE),
+        }
+    })?;
+    String::from_utf8(bytes).map_err(|_| {
+        Failure::config(format!(
+            "{shown}, the Dockerfile of {service}, is not UTF-8"
+        ))
+    })
+}
+
+/// The Dockerfile's own ignore file goes before that of the context.
+fn read_dockerignore(stack: &Stack, spec: &BuildSpec) -> Result<Dockerignore> {
+    let mut own = spec.dockerfile.clone().into_os_string();
+    own.push(".dockerignore");
+    for path in [PathBuf::from(own), spec.context.join(".dockerignore")] {
+        let shown = relative(&stack.root, &path);
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                return Dockerignore::parse(&String::from_utf8_lossy(&bytes)).map_err(|bad| {
+                    Failure::config(format!("Docker does not take {shown}"))
+                        .detail([format!(
+                            "{shown}:{}: error: no pattern: {}",
+                            bad.line, bad.text
+                        )])
+                        .remedy("brackets must be closed, and `!` needs a pattern after it")
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(Failure::config(format!("cannot read {shown}"))
+                    .because(error)
+                    .remedy(READABLE));
+            }
+        }
+    }
+    Ok(Dockerignore::default())
+}
+
+const READABLE: &str = "make it readable for you: chmod u+r";
+
+fn cannot_read(stack: &Stack, name: &str, spec: &BuildSpec, unreadable: &Unreadable) -> Failure {
+    let shown = relative(&stack.root, &unreadable.path);
+    if unreadable.path == spec.context {
+        return Failure::config(format!("cannot read {shown}, the build context of {name}"))
+            .cause(unreadable.error.to_string())
+            .remedy("set `build.context` to the folder that the image is made from");
+    }
+    let failure = Failure::failed(format!(
+        "cannot read {shown}, which goes into the image of {name}"
+    ))
+    .cause(unreadable.error.to_string());
+    let ignore = format!(
+        "list it in {}",
+        relative(&stack.root, &spec.context.join(".dockerignore"))
+    );
+    match unreadable.error.kind() {
+        io::ErrorKind::PermissionDenied => failure.remedy(format!(
+            "{READABLE}; or {ignore} if the image needs no such file"
+        )),
+        _ => failure.remedy(format!("{ignore} if the image needs no such file")),
+    }
+}
+
+fn relative(root: &Path, path: &Path) -> String {
+    match path.strip_prefix(root) {
+        Ok(inside) if !inside.as_os_str().is_empty() => inside.display().to_string(),
+        _ => path.display().to_string(),
+    }
+}

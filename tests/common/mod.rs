@@ -1,0 +1,4 @@
+//! What integration tests share.
+#![allow(dead_code, reason = "each test uses a part")]
+
+pub mod node;
