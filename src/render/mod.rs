@@ -45,7 +45,10 @@ pub struct Rendered {
 impl Rendered {
     /// The objects of one service, or with none those of the stack as a whole.
     pub fn of(&self, service: Option<ServiceId>) -> Vec<&Object> {
-        self.objects.iter().filter(|object| object.service == service).collect()
+        self.objects
+            .iter()
+            .filter(|object| object.service == service)
+            .collect()
     }
 }
 
@@ -102,7 +105,11 @@ fn finish(
     rendered: &mut Rendered,
 ) -> Result<()> {
     assign::services(stack, rendered)?;
-    rendered.inputs.extend(secrets::set(stack, &mut rendered.objects, &mut rendered.notes)?);
+    rendered.inputs.extend(secrets::set(
+        stack,
+        &mut rendered.objects,
+        &mut rendered.notes,
+    )?);
     images::set(stack, images, rendered);
     fast::adapt(stack, rendered);
     config::annotate(&mut rendered.objects, &stack.namespace);
