@@ -9,6 +9,8 @@ mod job;
 mod pod;
 mod problem;
 mod scheduling;
+#[cfg(test)]
+mod tests;
 mod workload;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
