@@ -1,6 +1,6 @@
 //! From the tree to typed values: what is not what it should be is reported, and reading goes on.
 
-use super::diagnostic::{Diagnostic, Report, Span};
+use super::diagnostic::{Diagnostic, Report, Span, nearest};
 use super::scalar::{Read, Wrong};
 use super::tree::{Entry, Node, Value, looks_like_number, shorten};
 
@@ -20,6 +20,8 @@ pub struct Fields<'a> {
     /// `in service "litellm"`.
     place: String,
     entries: &'a [Entry],
+    /// Keys that unknown ones were probably meant for: that they are missing is the same mistake.
+    meant: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
@@ -28,21 +30,25 @@ impl<'a> Fields<'a> {
         node: &'a Node,
         at: Option<&Span>,
         place: &str,
-        known: &[&str],
+        known: &[&'static str],
         report: &mut Report,
     ) -> Option<Self> {
         let entries = map(node, report)?;
+        let mut meant = Vec::new();
         for entry in entries
             .iter()
             .filter(|entry| !known.contains(&entry.key.as_str()))
         {
             report.add(unknown_key(entry, place, known));
+            meant.extend(nearest(&entry.key, known.iter().copied()));
         }
         let start = node.span.start..node.span.start;
+        let at = at.cloned().unwrap_or(start);
         Some(Fields {
-            at: at.cloned().unwrap_or(start),
+            at,
             place: place.to_owned(),
             entries,
+            meant,
         })
     }
 
@@ -60,9 +66,16 @@ impl<'a> Fields<'a> {
 
     /// The value of a key that must be there.
     pub fn need(&self, key: &str, report: &mut Report) -> Option<&'a Node> {
-        if self.get(key).is_none() {
-            let message = format!("missing key {key:?} {}", self.place);
-            report.add(Diagnostic::new(self.at.clone(), message));
+        match self.entries.iter().find(|entry| entry.key == key) {
+            Some(entry) if entry.node.value == Value::Null => {
+                let message = format!("key {key:?} has nothing after it");
+                report.add(Diagnostic::new(entry.key_span.clone(), message));
+            }
+            None if !self.meant.contains(&key) => {
+                let message = format!("missing key {key:?} {}", self.place);
+                report.add(Diagnostic::new(self.at.clone(), message));
+            }
+            _ => {}
         }
         self.get(key)
     }

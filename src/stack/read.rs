@@ -16,8 +16,10 @@ pub const FILE_NAME: &str = "stack.yaml";
 pub const API_VERSION: &str = "llmdev/v1";
 /// In bytes. No file that a person writes is larger.
 const MAX_SIZE: usize = 1 << 20;
+/// So many profiles are tried that do not hold.
+const MAX_REHEARSED: usize = 100;
 
-/// `stack.yaml` in a folder or the nearest one above it; absolute if `start` is.
+/// `stack.yaml` in a folder or the nearest one above it, absolute.
 ///
 /// # Errors
 /// There is none.
@@ -153,7 +155,7 @@ fn stack(
     let profiles = profile::take(&mut root, report);
     let active = profile::active(&profiles, selection, report);
     let place = Place::of(path);
-    for (i, profile) in profiles.iter().enumerate() {
+    for (i, profile) in profiles.iter().enumerate().take(MAX_REHEARSED) {
         if !active.contains(&i) {
             rehearse(profile, &root, &place, report);
         }

@@ -134,10 +134,12 @@ pub fn service(entry: &Entry, report: &mut Report) -> ServiceFile {
     }
     if let Some(node) = fields.get("forward") {
         let items = list(node, report).iter();
-        file.forwards = items.filter_map(|it| forward(it, &place, report)).collect();
+        file.forwards = items
+            .filter_map(|it| forward(it, &name.it, report))
+            .collect();
     }
     if let Some(sync_entry) = fields.entry("sync") {
-        file.sync = sync(sync_entry, &fields, &place, report);
+        file.sync = sync(sync_entry, &fields, &name.it, report);
     }
     if let Some(time) = fields
         .get("readyTimeout")
@@ -150,6 +152,18 @@ pub fn service(entry: &Entry, report: &mut Report) -> ServiceFile {
         let fields = Fields::of(&dev.node, Some(&dev.key_span), &place, DEV, report);
         let fast = fields.and_then(|fields| fields.get("fastRollout"));
         file.fast_rollout = fast.and_then(|it| boolean(it, report)).unwrap_or(false);
+    }
+    if file.workload == WorkloadSpec::None {
+        for entry in ["forward", "sync"]
+            .iter()
+            .filter_map(|key| fields.entry(key))
+        {
+            let message = format!(
+                "`{}` needs a workload, and this service has none",
+                entry.key
+            );
+            report.add(Diagnostic::new(entry.key_span.clone(), message));
+        }
     }
     file
 }
@@ -273,11 +287,11 @@ fn workload_spec(text: &str) -> Read<WorkloadSpec> {
     })
 }
 
-fn forward(node: &Node, place: &str, report: &mut Report) -> Option<At<ForwardSpec>> {
+fn forward(node: &Node, service: &str, report: &mut Report) -> Option<At<ForwardSpec>> {
     match &node.value {
         Value::Plain(text) | Value::Quoted(text) => understood(&node.span, ports(text), report),
         Value::Map(_) => {
-            let place = format!("in a forward {place}");
+            let place = format!("in a forward of service {service:?}");
             let fields = Fields::of(node, None, &place, FORWARD, report)?;
             let remote = fields.need("remote", report);
             let remote = remote.and_then(|it| read_raw(it, report, scalar::port));
@@ -332,19 +346,19 @@ fn address(text: &str) -> Read<std::net::IpAddr> {
     })
 }
 
-fn sync(entry: &Entry, service: &Fields<'_>, place: &str, report: &mut Report) -> Vec<SyncRule> {
-    if service.get("build").is_none() {
+fn sync(entry: &Entry, fields: &Fields<'_>, service: &str, report: &mut Report) -> Vec<SyncRule> {
+    if fields.get("build").is_none() {
         let mistake = Diagnostic::new(entry.key_span.clone(), "`sync` needs `build`");
         report.add(mistake.help("what is synced is relative to the build context"));
     }
     list(&entry.node, report)
         .iter()
-        .filter_map(|node| rule(node, place, report))
+        .filter_map(|node| rule(node, service, report))
         .collect()
 }
 
-fn rule(node: &Node, place: &str, report: &mut Report) -> Option<SyncRule> {
-    let place = format!("in a sync rule {place}");
+fn rule(node: &Node, service: &str, report: &mut Report) -> Option<SyncRule> {
+    let place = format!("in a sync rule of service {service:?}");
     if node.get("infer").is_some() {
         let fields = Fields::of(node, None, &place, INFER, report)?;
         let after = after(&fields, report);

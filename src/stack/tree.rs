@@ -9,7 +9,7 @@ use super::diagnostic::{Diagnostic, Report, Span};
 /// Deeper than anything that `stack.yaml` means; also keeps recursion over the tree short.
 const MAX_DEPTH: usize = 32;
 /// Values in the file once aliases stand for what they name: `a: [*b, *b]` doubles it, again and again.
-const MAX_VALUES: usize = 100_000;
+const MAX_VALUES: usize = 20_000;
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -145,6 +145,7 @@ impl Builder {
                     .help("stack.yaml is one document; take the `---` away"))
             }
             Event::Scalar(text, style, anchor, _) => {
+                self.count(1, &at)?;
                 let value = scalar(text.into_owned(), style, is_text);
                 let node = Node { span: at, value };
                 self.keep(anchor, &node);
@@ -165,6 +166,7 @@ impl Builder {
         if self.open.len() >= MAX_DEPTH {
             return Err(too_deep(at));
         }
+        self.count(1, &at)?;
         self.open.push(Open {
             start: at.start,
             anchor,
@@ -199,6 +201,15 @@ impl Builder {
         self.put(node, report)
     }
 
+    fn count(&mut self, values: usize, at: &Span) -> Result<(), Diagnostic> {
+        self.values += values;
+        if self.values <= MAX_VALUES {
+            return Ok(());
+        }
+        let message = format!("the file has more than {MAX_VALUES} values");
+        Err(Diagnostic::new(at.clone(), message).help("an alias counts as all that it stands for"))
+    }
+
     fn keep(&mut self, anchor: usize, node: &Node) {
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
@@ -214,21 +225,15 @@ impl Builder {
             ));
         };
         let (values, depth) = measure(node);
-        self.values += values;
-        if self.values > MAX_VALUES {
-            return Err(
-                Diagnostic::new(at, "aliases make this file too large to read").help(format!(
-                    "it may have {MAX_VALUES} values once each alias is replaced"
-                )),
-            );
-        }
+        let node = Node {
+            span: at.clone(),
+            value: node.value.clone(),
+        };
+        self.count(values, &at)?;
         if self.open.len() + depth > MAX_DEPTH {
             return Err(too_deep(at));
         }
-        Ok(Node {
-            span: at,
-            value: node.value.clone(),
-        })
+        Ok(node)
     }
 
     fn put(&mut self, node: Node, report: &mut Report) -> Result<(), Diagnostic> {
@@ -349,9 +354,28 @@ fn not_yaml(error: &ScanError, text: &str) -> Diagnostic {
             let mistake = Diagnostic::new(span, format!("not valid YAML: {kind}"));
             if tab() {
                 mistake.help("there is a tab in this line; use spaces")
+            } else if is_unclosed(kind) {
+                mistake.help("a bracket, brace or quote is opened here or above, and not closed")
             } else {
                 mistake
             }
         }
     }
+}
+
+/// What the parser says of text that it took to be inside of something.
+fn is_unclosed(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::UnclosedFlowCollection { .. }
+            | ErrorKind::MismatchedFlowCollectionEnd { .. }
+            | ErrorKind::UnexpectedEofFlowSequence
+            | ErrorKind::UnexpectedEofFlowMapping
+            | ErrorKind::ExpectedFlowMappingSeparator
+            | ErrorKind::ExpectedFlowSequenceSeparator
+            | ErrorKind::InvalidColonPlacement
+            | ErrorKind::UnclosedQuotedScalar
+            | ErrorKind::InvalidQuotedScalarIndent
+            | ErrorKind::DocumentIndicatorInQuotedScalar
+    )
 }
