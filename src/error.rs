@@ -92,8 +92,8 @@ impl Failure {
     }
 
     /// Adds an error, and what caused that, as causes.
-    pub fn because(mut self, error: impl AsRef<dyn std::error::Error>) -> Self {
-        let mut next = Some(error.as_ref());
+    pub fn because(mut self, error: impl std::error::Error + 'static) -> Self {
+        let mut next: Option<&dyn std::error::Error> = Some(&error);
         while let Some(cause) = next {
             let text = cause.to_string();
             // Many libraries repeat the inner error in the outer one's text.
@@ -150,7 +150,7 @@ mod tests {
     fn causes_are_not_said_twice() {
         let inner = std::io::Error::other("no route");
         let outer = std::io::Error::other(format!("dial: {inner}"));
-        let failure = Failure::failed("cannot reach the cluster").because(Box::new(outer) as Box<dyn std::error::Error>);
+        let failure = Failure::failed("cannot reach the cluster").because(outer);
         assert_eq!(failure.line(), "cannot reach the cluster: dial: no route");
     }
 }

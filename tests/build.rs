@@ -1,12 +1,13 @@
 //! Builds on a real Docker: the one of the environment, and the one of `LLMDEV_TEST_MOBY` if that is set.
 
+#[path = "common/build.rs"]
 mod common;
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 use std::time::Duration;
 
-use common::build::{Bench, build, built, docker_cli, run, runs};
+use common::{Bench, build, built, docker_cli, run, runs};
 use llmdev::build::{Docker, Outcome};
 use llmdev::error::Kind;
 use llmdev::stack::SecretSource;

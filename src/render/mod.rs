@@ -1,1 +1,111 @@
-//! To be written.
+//! From `render:` of `stack.yaml` to the objects that will be applied: owner, images and secrets are set.
+
+mod assign;
+mod config;
+mod emit;
+mod fast;
+mod helm;
+mod images;
+mod inputs;
+mod keep;
+mod kustomize;
+mod labels;
+mod manifests;
+mod object;
+mod pods;
+mod scalar;
+mod secrets;
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+pub use emit::to_yaml;
+pub use object::Object;
+
+use crate::error::Result;
+use crate::owner::Owner;
+use crate::stack::{RenderStep, ServiceId, Stack};
+
+/// What a stack's manifests come to.
+#[derive(Debug, Clone, Default)]
+pub struct Rendered {
+    /// In the order of the manifests.
+    pub objects: Vec<Object>,
+    /// What the user should know: what was changed, what nothing uses.
+    pub notes: Vec<String>,
+    /// The workload of each service that has one: an index into `objects`.
+    pub workloads: BTreeMap<ServiceId, usize>,
+    /// Files and folders that it was made from, absolute and sorted: what is worth watching.
+    pub inputs: Vec<PathBuf>,
+}
+
+impl Rendered {
+    /// The objects of one service, or with none those of the stack as a whole.
+    pub fn of(&self, service: Option<ServiceId>) -> Vec<&Object> {
+        self.objects.iter().filter(|object| object.service == service).collect()
+    }
+}
+
+/// What one render step gives before anything is set on it.
+#[derive(Debug, Default)]
+struct Step {
+    sources: Vec<Source>,
+    notes: Vec<String>,
+    inputs: Vec<PathBuf>,
+}
+
+/// An object as its source has it.
+#[derive(Debug)]
+struct Source {
+    value: Value,
+    /// Where it stands, for messages: a file and line, or what made it.
+    origin: String,
+}
+
+/// Renders the stack. `images` maps an image's name in the manifests to the reference to set; `cache` is the
+/// stack's state folder, where what kustomize and helm said is kept by digest of what they read.
+///
+/// # Errors
+/// Manifests that are wrong (file and line), a service that no workload matches, a tool that is missing.
+pub async fn render(
+    stack: &Stack,
+    owner: &Owner,
+    images: &BTreeMap<String, String>,
+    cache: &Path,
+) -> Result<Rendered> {
+    let mut sources = Vec::new();
+    let mut rendered = Rendered::default();
+    for step in &stack.render {
+        let made = match step {
+            RenderStep::Kustomize(dir) => kustomize::render(stack, dir, cache).await?,
+            RenderStep::Manifests(globs) => manifests::read(stack, globs)?,
+            RenderStep::Helm(release) => helm::render(stack, release, cache).await?,
+        };
+        sources.extend(made.sources);
+        rendered.notes.extend(made.notes);
+        rendered.inputs.extend(made.inputs);
+    }
+    rendered.objects = object::parse(sources)?;
+    finish(stack, owner, images, &mut rendered)?;
+    rendered.inputs.sort();
+    rendered.inputs.dedup();
+    Ok(rendered)
+}
+
+fn finish(
+    stack: &Stack,
+    owner: &Owner,
+    images: &BTreeMap<String, String>,
+    rendered: &mut Rendered,
+) -> Result<()> {
+    assign::services(stack, rendered)?;
+    rendered.inputs.extend(secrets::set(stack, &mut rendered.objects, &mut rendered.notes)?);
+    images::set(stack, images, rendered);
+    fast::adapt(stack, rendered);
+    config::annotate(&mut rendered.objects, &stack.namespace);
+    labels::set(stack, owner, &mut rendered.objects);
+    Ok(())
+}

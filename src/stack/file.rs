@@ -1,1 +1,422 @@
-//! To be written.
+//! `stack.yaml` as it is written: typed, in the text's order, names not yet looked up and files not yet looked for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::decode::{
+    At, Fields, boolean, count, expected, list, map, one_of, path, raw, read, read_raw, text,
+    understood,
+};
+use super::diagnostic::{Diagnostic, Report, Span};
+use super::scalar::{self, Read, Wrong};
+use super::service::{ServiceFile, service};
+use super::tree::{Entry, Node, Value};
+use super::{ClusterSpec, Hooks, Provider};
+
+/// The keys at the top.
+pub const TOP: &[&str] = &[
+    "apiVersion",
+    "name",
+    "cluster",
+    "namespace",
+    "render",
+    "services",
+    "secrets",
+    "hooks",
+    "profiles",
+];
+/// The keys of `cluster`.
+pub const CLUSTER: &[&str] = &[
+    "provider",
+    "name",
+    "create",
+    "cpus",
+    "memory",
+    "nodes",
+    "image",
+    "kubernetesVersion",
+    "config",
+    "registry",
+];
+/// The keys of a render step; each step has exactly one.
+pub const RENDER: &[&str] = &["kustomize", "manifests", "helm"];
+/// The keys of `helm`.
+pub const HELM: &[&str] = &["release", "chart", "values", "set", "namespace"];
+/// The keys of an entry of `secrets`.
+pub const SECRET: &[&str] = &["name", "envFile", "keys"];
+/// The keys of `hooks`.
+pub const HOOKS: &[&str] = &["beforeBuild", "afterReady"];
+
+/// The whole file. What could not be read has been reported, and is empty or absent here.
+#[derive(Debug, Default)]
+pub struct StackFile {
+    /// `name`.
+    pub name: String,
+    /// `cluster`, but for its `config`.
+    pub cluster: ClusterSpec,
+    /// `cluster.config` as written.
+    pub cluster_config: Option<At<String>>,
+    /// `namespace`.
+    pub namespace: Option<String>,
+    /// `render`.
+    pub render: Vec<RenderFile>,
+    /// `services`.
+    pub services: Vec<ServiceFile>,
+    /// `secrets`.
+    pub secrets: Vec<SecretFile>,
+    /// `hooks`.
+    pub hooks: Hooks,
+}
+
+/// A step of `render`, paths as written.
+#[derive(Debug)]
+pub enum RenderFile {
+    /// `kustomize`.
+    Kustomize(At<String>),
+    /// `manifests`.
+    Manifests(Vec<At<String>>),
+    /// `helm`.
+    Helm {
+        /// `release`.
+        release: String,
+        /// `chart`.
+        chart: At<String>,
+        /// `values`.
+        values: Vec<At<String>>,
+        /// `set`.
+        set: BTreeMap<String, String>,
+        /// `namespace`.
+        namespace: Option<String>,
+    },
+}
+
+/// An entry of `secrets`.
+#[derive(Debug)]
+pub struct SecretFile {
+    /// `name`.
+    pub name: At<String>,
+    /// `envFile` as written.
+    pub env_file: String,
+    /// `keys`.
+    pub keys: BTreeMap<String, String>,
+}
+
+/// Reads the tree; mistakes go to `report`.
+pub fn decode(root: &Node, report: &mut Report) -> StackFile {
+    let top = root.span.start..root.span.start;
+    let Some(fields) = Fields::of(root, Some(&top), "at the top level", TOP, report) else {
+        return StackFile::default();
+    };
+    let name = fields
+        .need("name", report)
+        .and_then(|node| read(node, report, scalar::label));
+    let namespace = fields
+        .get("namespace")
+        .and_then(|node| read(node, report, scalar::label));
+    let (cluster, cluster_config) = fields.entry("cluster").map_or_else(
+        || {
+            (
+                ClusterSpec {
+                    create: true,
+                    ..ClusterSpec::default()
+                },
+                None,
+            )
+        },
+        |entry| cluster(entry, report),
+    );
+    let render = fields
+        .need("render", report)
+        .map_or(vec![], |node| render(node, report));
+    let services = fields
+        .need("services", report)
+        .map_or(vec![], |node| services(node, report));
+    let secrets = fields
+        .get("secrets")
+        .map_or(vec![], |node| secrets(node, report));
+    let hooks = fields
+        .entry("hooks")
+        .map_or_else(Hooks::default, |entry| hooks(entry, report));
+    StackFile {
+        name: name.map(|name| name.it).unwrap_or_default(),
+        cluster,
+        cluster_config,
+        namespace: namespace.map(|namespace| namespace.it),
+        render,
+        services,
+        secrets,
+        hooks,
+    }
+}
+
+fn services(node: &Node, report: &mut Report) -> Vec<ServiceFile> {
+    let Some(entries) = map(node, report) else {
+        return vec![];
+    };
+    if entries.is_empty() {
+        report.add(Diagnostic::new(
+            node.span.clone(),
+            "`services` names no service",
+        ));
+    }
+    entries.iter().map(|entry| service(entry, report)).collect()
+}
+
+fn cluster(entry: &Entry, report: &mut Report) -> (ClusterSpec, Option<At<String>>) {
+    let node = &entry.node;
+    let Some(fields) = Fields::of(node, Some(&entry.key_span), "in cluster", CLUSTER, report)
+    else {
+        return (ClusterSpec::default(), None);
+    };
+    let providers = [
+        ("kind", Provider::Kind),
+        ("minikube", Provider::Minikube),
+        ("context", Provider::Context),
+    ];
+    let provider = fields
+        .get("provider")
+        .and_then(|node| one_of(node, &providers, report));
+    let own_context = provider == Some(Provider::Context);
+    let create = fields.get("create").and_then(|node| {
+        let create = boolean(node, report)?;
+        if create && own_context {
+            let why = "a cluster of the provider `context` cannot be created";
+            report.add(Diagnostic::new(node.span.clone(), why).help("write `false`"));
+        }
+        Some(create)
+    });
+    only_kind(&fields, provider, report);
+    let name = fields
+        .get("name")
+        .and_then(|node| read(node, report, cluster_name(provider)));
+    let spec = ClusterSpec {
+        provider,
+        name: name.map(|name| name.it),
+        create: create.unwrap_or(!own_context),
+        cpus: fields.get("cpus").and_then(|node| count(node, report)),
+        memory: value(&fields, "memory", scalar::memory, report),
+        nodes: fields.get("nodes").and_then(|node| count(node, report)),
+        image: fields
+            .get("image")
+            .and_then(|node| text(node, report))
+            .map(|image| image.it),
+        kubernetes_version: value(&fields, "kubernetesVersion", scalar::version, report),
+        config: None,
+        registry: value(&fields, "registry", scalar::registry, report),
+    };
+    (
+        spec,
+        fields.get("config").and_then(|node| path(node, report)),
+    )
+}
+
+fn value<T>(
+    fields: &Fields<'_>,
+    key: &str,
+    meaning: fn(&str) -> Read<T>,
+    report: &mut Report,
+) -> Option<T> {
+    fields
+        .get(key)
+        .and_then(|node| read_raw(node, report, meaning))
+        .map(|at| at.it)
+}
+
+/// kind and minikube say what a cluster may be called; a context may be called anything.
+fn cluster_name(provider: Option<Provider>) -> impl Fn(&str) -> Read<String> {
+    move |text| match provider {
+        Some(Provider::Context) if text.is_empty() => Err(Wrong {
+            why: "the name is empty".to_owned(),
+            help: None,
+        }),
+        Some(Provider::Context) => Ok(text.to_owned()),
+        _ => scalar::subdomain(text),
+    }
+}
+
+fn only_kind(fields: &Fields<'_>, provider: Option<Provider>, report: &mut Report) {
+    if matches!(provider, None | Some(Provider::Kind)) {
+        return;
+    }
+    for key in ["config", "image"] {
+        if let Some(entry) = fields.entry(key) {
+            let message = format!("`{key}` is for the provider kind only");
+            report.add(Diagnostic::new(entry.key_span.clone(), message));
+        }
+    }
+}
+
+fn render(node: &Node, report: &mut Report) -> Vec<RenderFile> {
+    let items = list(node, report);
+    if matches!(&node.value, Value::List(items) if items.is_empty()) {
+        let mistake = Diagnostic::new(node.span.clone(), "`render` has no step: nothing to apply");
+        report.add(mistake.help("for example `- kustomize: k8s/overlays/dev`"));
+    }
+    items.iter().filter_map(|item| step(item, report)).collect()
+}
+
+fn step(node: &Node, report: &mut Report) -> Option<RenderFile> {
+    let fields = Fields::of(node, None, "in a render step", RENDER, report)?;
+    let mut kinds = RENDER.iter().filter_map(|key| fields.entry(key));
+    let Some(entry) = kinds.next() else {
+        // A key that is not known has been reported already.
+        if matches!(&node.value, Value::Map(entries) if entries.iter().all(|it| RENDER.contains(&it.key.as_str())))
+        {
+            report.add(Diagnostic::new(
+                node.span.clone(),
+                "this render step says nothing to render",
+            ));
+        }
+        return None;
+    };
+    if let Some(other) = kinds.next() {
+        let message = format!(
+            "one step renders one thing, not `{}` and `{}`",
+            entry.key, other.key
+        );
+        report.add(Diagnostic::new(other.key_span.clone(), message).help("make it two steps"));
+    }
+    match entry.key.as_str() {
+        "kustomize" => path(&entry.node, report).map(RenderFile::Kustomize),
+        "manifests" => {
+            let globs = list(&entry.node, report).iter();
+            Some(RenderFile::Manifests(
+                globs
+                    .filter_map(|glob| read_raw(glob, report, scalar::glob))
+                    .collect(),
+            ))
+        }
+        _ => helm(entry, report),
+    }
+}
+
+fn helm(entry: &Entry, report: &mut Report) -> Option<RenderFile> {
+    let fields = Fields::of(&entry.node, Some(&entry.key_span), "in helm", HELM, report)?;
+    let release = fields
+        .need("release", report)
+        .and_then(|node| read(node, report, scalar::label));
+    let chart = fields
+        .need("chart", report)
+        .and_then(|node| path(node, report));
+    let values = fields
+        .get("values")
+        .map_or(&[][..], |node| list(node, report));
+    Some(RenderFile::Helm {
+        values: values
+            .iter()
+            .filter_map(|node| path(node, report))
+            .collect(),
+        set: fields
+            .get("set")
+            .map_or_else(BTreeMap::new, |node| texts(node, report)),
+        namespace: value(&fields, "namespace", scalar::label, report),
+        release: release?.it,
+        chart: chart?,
+    })
+}
+
+/// A mapping of any keys to text, numbers or booleans as they are written.
+pub fn texts(node: &Node, report: &mut Report) -> BTreeMap<String, String> {
+    let entries = map(node, report).unwrap_or(&[]).iter();
+    entries
+        .filter_map(|it| Some((it.key.clone(), raw(&it.node, report)?.it)))
+        .collect()
+}
+
+fn secrets(node: &Node, report: &mut Report) -> Vec<SecretFile> {
+    list(node, report)
+        .iter()
+        .filter_map(|item| secret(item, report))
+        .collect()
+}
+
+fn secret(node: &Node, report: &mut Report) -> Option<SecretFile> {
+    let fields = Fields::of(node, None, "in a secret", SECRET, report)?;
+    let name = fields
+        .need("name", report)
+        .and_then(|node| read(node, report, scalar::subdomain));
+    let env_file = fields
+        .need("envFile", report)
+        .and_then(|node| path(node, report));
+    let keys = fields.need("keys", report).map(|node| keys(node, report));
+    Some(SecretFile {
+        name: name?,
+        env_file: env_file?.it,
+        keys: keys?,
+    })
+}
+
+fn keys(node: &Node, report: &mut Report) -> BTreeMap<String, String> {
+    let mut keys = BTreeMap::new();
+    for entry in map(node, report).unwrap_or(&[]) {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if entry.key.is_empty() || !entry.key.chars().all(good) {
+            let message = format!("{:?} cannot be a key of a Secret", entry.key);
+            let help = "letters, digits, `-`, `_` and `.` are allowed";
+            report.add(Diagnostic::new(entry.key_span.clone(), message).help(help));
+        }
+        if let Some(variable) = read(&entry.node, report, scalar::variable) {
+            keys.insert(entry.key.clone(), variable.it);
+        }
+    }
+    keys
+}
+
+fn hooks(entry: &Entry, report: &mut Report) -> Hooks {
+    let Some(fields) = Fields::of(
+        &entry.node,
+        Some(&entry.key_span),
+        "in hooks",
+        HOOKS,
+        report,
+    ) else {
+        return Hooks::default();
+    };
+    let mut commands = |key| {
+        let items = fields.get(key).map_or(&[][..], |node| list(node, report));
+        items
+            .iter()
+            .filter_map(|node| command(node, report))
+            .collect()
+    };
+    Hooks {
+        before_build: commands("beforeBuild"),
+        after_ready: commands("afterReady"),
+    }
+}
+
+/// A list of words, or one text that is split into words.
+fn command(node: &Node, report: &mut Report) -> Option<Vec<String>> {
+    match &node.value {
+        Value::List(_) => arguments(node, report),
+        Value::Plain(text) | Value::Quoted(text) => {
+            understood(&node.span, scalar::words(text), report).map(|words| words.it)
+        }
+        _ => {
+            report.add(expected(node, "a command, as text or as a list of words"));
+            None
+        }
+    }
+}
+
+/// A command as a list of words.
+pub fn arguments(node: &Node, report: &mut Report) -> Option<Vec<String>> {
+    let items = list(node, report);
+    let words: Vec<String> = items
+        .iter()
+        .filter_map(|item| raw(item, report))
+        .map(|word| word.it)
+        .collect();
+    if words.first().is_none_or(String::is_empty) && words.len() == items.len() {
+        report.add(Diagnostic::new(node.span.clone(), "the command is empty"));
+    }
+    Some(words)
+}
+
+/// A time that was left out.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Where a key of a mapping stands, for messages about its whole value.
+pub fn whole(entry: &Entry) -> Span {
+    entry.key_span.start..entry.node.span.end.max(entry.key_span.end)
+}

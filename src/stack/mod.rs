@@ -1,10 +1,22 @@
 //! A stack: what `stack.yaml` describes, checked and resolved, so that no later stage has to look a name up.
 
-pub mod check;
+mod check;
+mod decode;
 pub mod diagnostic;
-pub mod file;
+mod file;
 pub mod graph;
-pub mod schema;
+mod paths;
+mod profile;
+mod read;
+mod scalar;
+mod schema;
+mod service;
+mod tree;
+
+pub use diagnostic::{Diagnostic, Diagnostics};
+pub use profile::Selection;
+pub use read::{API_VERSION, FILE_NAME, find, parse, parse_with, read, read_with};
+pub use schema::schema;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -51,7 +63,10 @@ impl Stack {
 
     /// The service of that name.
     pub fn find(&self, name: &str) -> Option<ServiceId> {
-        self.services.iter().position(|service| service.name == name).map(ServiceId)
+        self.services
+            .iter()
+            .position(|service| service.name == name)
+            .map(ServiceId)
     }
 }
 

@@ -1,5 +1,7 @@
 //! A stack in a temporary folder, and an engine that its images are removed from.
 
+#![allow(dead_code, reason = "each test uses a part")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! What several test files need.
+//! What integration tests share.
+#![allow(dead_code, reason = "each test uses a part")]
 
-#![allow(dead_code, reason = "each test file uses a part")]
-
-pub mod build;
+pub mod node;

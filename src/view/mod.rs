@@ -1,18 +1,25 @@
 //! What the cluster says of a stack's own objects, kept current by watches, never by polling.
 
+mod observe;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::owner;
 
+pub use observe::{Scope, observe};
+
 /// Namespace and name.
 pub type Key = (String, String);
+
+/// Objects of one kind.
+pub type Objects<K> = BTreeMap<Key, Arc<K>>;
 
 /// One consistent picture; a change makes a new one, which shares all that did not change.
 #[derive(Debug, Clone, Default)]
@@ -22,19 +29,23 @@ pub struct View {
     /// Why the API server can't be reached at the moment, if so. The objects are the last ones known then.
     pub unreachable: Option<String>,
     /// Pods whose template llmdev labelled.
-    pub pods: BTreeMap<Key, Arc<Pod>>,
+    pub pods: Objects<Pod>,
     /// Workloads.
-    pub deployments: BTreeMap<Key, Arc<Deployment>>,
+    pub deployments: Objects<Deployment>,
+    /// Which pods are of a Deployment's newest version. Kept without their pod templates.
+    pub replica_sets: Objects<ReplicaSet>,
     /// Workloads.
-    pub stateful_sets: BTreeMap<Key, Arc<StatefulSet>>,
+    pub stateful_sets: Objects<StatefulSet>,
     /// Workloads.
-    pub daemon_sets: BTreeMap<Key, Arc<DaemonSet>>,
+    pub daemon_sets: Objects<DaemonSet>,
     /// Workloads.
-    pub jobs: BTreeMap<Key, Arc<Job>>,
+    pub jobs: Objects<Job>,
     /// Claims.
-    pub claims: BTreeMap<Key, Arc<PersistentVolumeClaim>>,
+    pub claims: Objects<PersistentVolumeClaim>,
+    /// What selects pods.
+    pub services: Objects<Service>,
     /// Where Services lead; they carry the labels of their Service.
-    pub slices: BTreeMap<Key, Arc<EndpointSlice>>,
+    pub slices: Objects<EndpointSlice>,
 }
 
 /// How the rest of llmdev follows the cluster.
@@ -43,8 +54,13 @@ pub type Views = tokio::sync::watch::Receiver<Arc<View>>;
 impl View {
     /// The pods of a service, oldest first.
     pub fn pods_of<'a>(&'a self, service: &'a str) -> Vec<&'a Arc<Pod>> {
-        let mut pods: Vec<_> = self.pods.values().filter(|pod| service_of(&pod.metadata) == Some(service)).collect();
-        pods.sort_by(|a, b| a.metadata.creation_timestamp.cmp(&b.metadata.creation_timestamp));
+        let of_service = |pod: &&Arc<Pod>| service_of(&pod.metadata) == Some(service);
+        let mut pods: Vec<_> = self.pods.values().filter(of_service).collect();
+        pods.sort_by(|a, b| {
+            a.metadata
+                .creation_timestamp
+                .cmp(&b.metadata.creation_timestamp)
+        });
         pods
     }
 
@@ -59,12 +75,21 @@ impl View {
 
 /// The service that an object's labels name.
 pub fn service_of(meta: &ObjectMeta) -> Option<&str> {
-    meta.labels.as_ref()?.get(owner::SERVICE).map(String::as_str)
+    meta.labels
+        .as_ref()?
+        .get(owner::SERVICE)
+        .map(String::as_str)
 }
 
 /// Whether a pod takes connections: its `Ready` condition is true and nobody has asked for its end.
 pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
     pod.metadata.deletion_timestamp.is_none()
-        && conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
+        && conditions.is_some_and(|all| {
+            all.iter()
+                .any(|one| one.type_ == "Ready" && one.status == "True")
+        })
 }

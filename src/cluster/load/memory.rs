@@ -1,0 +1,198 @@
+//! What the loader remembers between runs. It can be lost without harm: the next load is slower.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Failure, Result};
+
+/// A layer's blob as Docker pushed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Learnt {
+    /// The digest of its uncompressed form.
+    pub diff_id: String,
+    /// Bytes of the blob. Docker writes into the manifest what it is told, so this must be true.
+    pub size: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Content {
+    /// In the path of the intake's repository, so that no stranger finds it.
+    secret: String,
+    /// Docker remembers what it pushed by address, so the port stays the same.
+    port: u16,
+    /// By digest of the blob.
+    blobs: BTreeMap<String, Learnt>,
+    /// Docker's image id to the digest of the manifest that nodes got for it.
+    manifests: BTreeMap<String, String>,
+}
+
+/// The memory, and the file that it is in.
+#[derive(Debug)]
+pub struct Memory {
+    file: PathBuf,
+    content: Content,
+}
+
+/// More than a stack has; the rest is forgotten in no particular order.
+const MOST: usize = 4096;
+
+impl Memory {
+    /// Reads the memory in a folder, or begins a new one.
+    pub fn open(folder: &Path) -> Memory {
+        let file = folder.join("loader.json");
+        let content = std::fs::read(&file)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok());
+        Memory {
+            file,
+            content: content.unwrap_or_default(),
+        }
+    }
+
+    /// The secret of the intake's path, made at the first call.
+    pub fn secret(&mut self) -> Result<String> {
+        if self.content.secret.len() != 32 {
+            let mut bytes = [0; 16];
+            random(&mut bytes)?;
+            self.content.secret = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        }
+        Ok(self.content.secret.clone())
+    }
+
+    /// The intake's port of the last time; 0 at first.
+    pub fn port(&self) -> u16 {
+        self.content.port
+    }
+
+    /// Remembers the intake's port. Docker's memory of blobs goes by address, so another port begins anew.
+    pub fn set_port(&mut self, port: u16) {
+        if self.content.port != port {
+            self.content.port = port;
+            self.content.blobs.clear();
+        }
+    }
+
+    /// What is known of a blob.
+    pub fn blob(&self, digest: &str) -> Option<&Learnt> {
+        self.content.blobs.get(digest)
+    }
+
+    /// All blobs that are known.
+    pub fn blobs(&self) -> impl Iterator<Item = (&String, &Learnt)> {
+        self.content.blobs.iter()
+    }
+
+    /// Whether Docker is known to know the compressed form of a layer.
+    pub fn has_pushed(&self, diff_id: &str) -> bool {
+        self.content
+            .blobs
+            .values()
+            .any(|learnt| learnt.diff_id == diff_id)
+    }
+
+    /// Remembers a blob.
+    pub fn learn(&mut self, digest: &str, learnt: Learnt) {
+        self.content.blobs.insert(digest.to_owned(), learnt);
+        while self.content.blobs.len() > MOST {
+            self.content.blobs.pop_first();
+        }
+    }
+
+    /// The manifest that the nodes got for an image.
+    pub fn manifest(&self, image_id: &str) -> Option<&str> {
+        self.content.manifests.get(image_id).map(String::as_str)
+    }
+
+    /// Remembers the manifest that the nodes got for an image.
+    pub fn arrived(&mut self, image_id: &str, manifest: &str) {
+        self.content
+            .manifests
+            .insert(image_id.to_owned(), manifest.to_owned());
+        while self.content.manifests.len() > MOST {
+            self.content.manifests.pop_first();
+        }
+    }
+
+    /// Writes it down, readable by the user only.
+    pub fn save(&self) -> Result<()> {
+        let write = || -> std::io::Result<()> {
+            if let Some(folder) = self.file.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            let new = self.file.with_extension("json.new");
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&new)?;
+            file.write_all(&serde_json::to_vec(&self.content)?)?;
+            std::fs::rename(&new, &self.file)
+        };
+        write().map_err(|error| {
+            Failure::environment(format!("cannot write {}", self.file.display())).because(error)
+        })
+    }
+}
+
+/// Fills `bytes` from the kernel's random numbers.
+pub fn random(bytes: &mut [u8]) -> Result<()> {
+    use std::io::Read;
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(bytes));
+    read.map_err(|error| Failure::environment("this machine has no random numbers").because(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn it_survives_and_only_its_owner_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut memory = Memory::open(folder.path());
+        let secret = memory.secret().unwrap();
+        memory.set_port(4321);
+        memory.learn(
+            "sha256:b",
+            Learnt {
+                diff_id: "sha256:d".into(),
+                size: 7,
+            },
+        );
+        memory.arrived("sha256:i", "sha256:m");
+        memory.save().unwrap();
+        let mode = std::fs::metadata(folder.path().join("loader.json"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        let mut again = Memory::open(folder.path());
+        assert_eq!(again.secret().unwrap(), secret);
+        assert_eq!(
+            (again.port(), again.manifest("sha256:i")),
+            (4321, Some("sha256:m"))
+        );
+        assert!(again.has_pushed("sha256:d") && !again.has_pushed("sha256:e"));
+        again.set_port(4322);
+        assert!(
+            !again.has_pushed("sha256:d"),
+            "Docker's memory goes by address"
+        );
+    }
+
+    #[test]
+    fn a_broken_file_is_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("loader.json"), "{").unwrap();
+        assert_eq!(Memory::open(folder.path()).port(), 0);
+    }
+}

@@ -1,0 +1,184 @@
+//! What the services' containers print, merged by time, without losing or repeating a line.
+
+mod containers;
+mod line;
+mod merge;
+mod seen;
+mod source;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Failure, Result};
+use crate::view::Views;
+use containers::Place;
+use source::Source;
+
+/// Lines that may wait to be taken; a slow taker slows the reading down.
+const WAITING: usize = 256;
+/// How long a picture of the cluster that is not complete yet is waited for.
+const COMPLETE: Duration = Duration::from_secs(10);
+
+/// Which lines are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LogQuery {
+    /// Services by name.
+    pub services: Vec<String>,
+    /// Go on with what is printed from now on, in pods that do not exist yet as well.
+    pub follow: bool,
+    /// Nothing older.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+    /// No more than so many lines of each service to begin with, the newest ones, counted after `grep`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tail: Option<usize>,
+    /// The containers' last run but one, instead of the last one. Nothing is followed then.
+    pub previous: bool,
+    /// Only lines that this regular expression matches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grep: Option<String>,
+    /// Only containers of this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+}
+
+/// One line that a container printed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogLine {
+    /// The service's name.
+    pub service: Arc<str>,
+    /// The pod's name.
+    pub pod: Arc<str>,
+    /// The container's name.
+    pub container: Arc<str>,
+    /// When it was printed, by the node's clock.
+    pub at: DateTime<Utc>,
+    /// Without the line's end. What is not UTF-8 is replaced; what is longer than 64 KiB is cut, with a word about it.
+    pub text: String,
+}
+
+/// What is read: a line, or why a container could not be read. The others go on then.
+pub type LogItem = Result<LogLine>;
+
+/// Reads what `query` asks for. Ends after the last line, with `cancel`, or when the receiver is dropped.
+///
+/// Fails when `query.grep` is no regular expression.
+pub fn stream(
+    client: kube::Client,
+    views: Views,
+    query: LogQuery,
+    cancel: CancellationToken,
+) -> Result<mpsc::Receiver<LogItem>> {
+    let grep = query
+        .grep
+        .as_deref()
+        .map(Regex::new)
+        .transpose()
+        .map_err(|error| {
+            Failure::usage("`--grep` is not a regular expression")
+                .because(error)
+                .remedy("put a backslash before ( [ { . * + ? to mean the character itself")
+        })?;
+    let (out, lines) = mpsc::channel(WAITING);
+    let follow = query.follow && !query.previous;
+    let reader = Reader {
+        client,
+        views,
+        query,
+        grep,
+        follow,
+    };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = reader.run(&out) => {}
+            () = cancel.cancelled() => {}
+            () = out.closed() => {}
+        }
+    });
+    Ok(lines)
+}
+
+struct Reader {
+    client: kube::Client,
+    views: Views,
+    query: LogQuery,
+    grep: Option<Regex>,
+    follow: bool,
+}
+
+impl Reader {
+    async fn run(self, out: &mpsc::Sender<LogItem>) {
+        let mut views = self.views.clone();
+        let complete = views.wait_for(|view| view.complete);
+        if !matches!(tokio::time::timeout(COMPLETE, complete).await, Ok(Ok(_))) {
+            let unknown = Failure::environment("the cluster has not said yet which pods there are");
+            let _ = out.send(Err(unknown)).await;
+            return;
+        }
+        let mut known = HashSet::new();
+        let mut tasks = JoinSet::new();
+        let (live, lines) = mpsc::channel(WAITING);
+        let mut histories = Vec::new();
+        let places = containers::places(&views.borrow_and_update(), &self.query);
+        for place in places {
+            let (history, receiver) = mpsc::channel(WAITING);
+            histories.push(receiver);
+            known.insert(place.clone());
+            let source = self.source(place);
+            tasks.spawn(source.run(Some(history), self.follow.then(|| live.clone())));
+        }
+        let printing = async {
+            merge::history(histories, self.query.tail, out).await?;
+            if self.follow {
+                merge::live(lines, out).await
+            } else {
+                Ok(())
+            }
+        };
+        tokio::select! {
+            // It ends early only when nobody takes the lines any more.
+            _ = printing => {}
+            () = self.discover(views, known, &mut tasks, live.clone()), if self.follow => {}
+        }
+    }
+
+    /// Follows containers as they appear. Ends with the views.
+    async fn discover(
+        &self,
+        mut views: Views,
+        mut known: HashSet<Place>,
+        tasks: &mut JoinSet<()>,
+        live: mpsc::Sender<LogItem>,
+    ) {
+        while views.changed().await.is_ok() {
+            let places = containers::places(&views.borrow_and_update(), &self.query);
+            for place in &places {
+                if !known.contains(place) {
+                    tasks.spawn(self.source(place.clone()).run(None, Some(live.clone())));
+                }
+            }
+            known = places.into_iter().collect();
+            while tasks.try_join_next().is_some() {}
+        }
+    }
+
+    fn source(&self, place: Place) -> Source {
+        Source::new(
+            self.client.clone(),
+            self.views.clone(),
+            place,
+            &self.query,
+            self.grep.clone(),
+        )
+    }
+}

@@ -1,0 +1,266 @@
+//! One container's lines, across its restarts and the API server's.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::LogParams;
+use regex::Regex;
+use tokio::sync::mpsc;
+
+use super::containers::{Place, Runs, pod_of, runs};
+use super::seen::Seen;
+use super::{LogItem, LogLine, LogQuery, line};
+use crate::error::Failure;
+use crate::view::{View, Views};
+
+/// Between two tries, doubled from the first to the last.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
+/// Tries to read what was printed so far.
+const TRIES: usize = 4;
+/// How long the last bytes of a pod that no longer exists may take.
+const LAST_BYTES: Duration = Duration::from_secs(5);
+
+/// Reads one container.
+pub(super) struct Source {
+    pods: Api<Pod>,
+    views: Views,
+    place: Place,
+    since: Option<DateTime<Utc>>,
+    tail: Option<usize>,
+    previous: bool,
+    grep: Option<Regex>,
+    seen: Seen,
+    /// The time of the line before, for lines that have none.
+    at: DateTime<Utc>,
+}
+
+/// Where lines go.
+type Out = mpsc::Sender<LogItem>;
+
+/// Why reading ended early.
+enum Stop {
+    /// Nobody takes the lines any more.
+    Closed,
+    /// The node has nothing to read: not begun, or gone.
+    Nothing,
+    /// It may work the next time.
+    Broken(String),
+}
+
+impl Source {
+    pub(super) fn new(
+        client: kube::Client,
+        views: Views,
+        place: Place,
+        query: &LogQuery,
+        grep: Option<Regex>,
+    ) -> Self {
+        let pods = Api::namespaced(client, &place.namespace);
+        // What a pattern leaves over can't be counted before all is read.
+        let tail = query.tail.filter(|_| grep.is_none());
+        let (since, previous) = (query.since, query.previous);
+        let at = DateTime::UNIX_EPOCH;
+        Source {
+            pods,
+            views,
+            place,
+            since,
+            tail,
+            previous,
+            grep,
+            seen: Seen::default(),
+            at,
+        }
+    }
+
+    /// Sends what was printed so far, then, in the other channel, what is printed from then on.
+    pub(super) async fn run(mut self, history: Option<Out>, live: Option<Out>) {
+        let mut done = None;
+        if let Some(out) = history
+            && let Some(now) = self.runs()
+        {
+            self.history(&now, &out).await;
+            done = Some(now.last);
+        }
+        if let Some(out) = live {
+            // Ends when nobody takes the lines or the pod is gone: neither is anybody's failure.
+            let _ = self.follow(done, &out).await;
+        }
+    }
+
+    fn runs(&self) -> Option<Runs> {
+        runs(&self.views.borrow(), &self.place)
+    }
+
+    async fn history(&mut self, runs: &Runs, out: &Out) {
+        if self.previous && runs.before.is_none() {
+            return;
+        }
+        // One line at least, to know where to go on.
+        let tail = self
+            .tail
+            .map(|tail| i64::try_from(tail.max(1)).unwrap_or(i64::MAX));
+        let (mut pause, mut problem) = (PAUSES.0, String::new());
+        for _ in 0..TRIES {
+            let params = LogParams {
+                tail_lines: tail,
+                previous: self.previous,
+                ..self.params()
+            };
+            match self.read(&params, out).await {
+                Ok(()) | Err(Stop::Closed | Stop::Nothing) => return,
+                Err(Stop::Broken(error)) => problem = error,
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        let what = format!(
+            "the log of {} in pod {} can't be read",
+            self.place.container, self.place.pod
+        );
+        let _ = out
+            .send(Err(Failure::environment(what).cause(problem)))
+            .await;
+    }
+
+    /// Follows run after run, beginning with `done`, which was read up to now.
+    async fn follow(&mut self, mut done: Option<String>, out: &Out) -> Result<(), Stop> {
+        // Whether `done` was read to its end.
+        let mut ended = false;
+        let mut pause = PAUSES.0;
+        loop {
+            let now = self.next_run(done.as_deref().filter(|_| ended)).await?;
+            let other = done.as_ref().is_some_and(|done| *done != now.last);
+            if other && now.before.is_some() && !(ended && now.before == done) {
+                let params = LogParams {
+                    previous: true,
+                    ..self.params()
+                };
+                self.read_while_there(&params, out)
+                    .await
+                    .or_else(only_closed)?;
+            }
+            let params = LogParams {
+                follow: true,
+                ..self.params()
+            };
+            let before = self.at;
+            let read = self.read_while_there(&params, out).await;
+            ended = read.is_ok();
+            read.or_else(only_closed)?;
+            done = Some(now.last.clone());
+            pause = if self.at > before {
+                PAUSES.0
+            } else {
+                (pause * 2).min(PAUSES.1)
+            };
+            // The end of a stream is the end of the run, unless the view still says otherwise after a while.
+            let changed = |view: &View| {
+                runs(view, &self.place).as_ref() != Some(&now) && view.unreachable.is_none()
+            };
+            let mut views = self.views.clone();
+            if tokio::time::timeout(pause, views.wait_for(|view| changed(view)))
+                .await
+                .is_err()
+                && now.running
+            {
+                ended = false;
+            }
+        }
+    }
+
+    /// Waits for a run to read that is not `read` already, or goes on. Ends when the pod is gone.
+    async fn next_run(&self, read: Option<&str>) -> Result<Runs, Stop> {
+        let next = |view: &View| {
+            let next = runs(view, &self.place);
+            next.filter(|next| read != Some(&next.last))
+        };
+        let mut views = self.views.clone();
+        let view = views
+            .wait_for(|view| next(view).is_some() || pod_of(view, &self.place).is_none())
+            .await
+            .map_err(|_| Stop::Closed)?;
+        next(&view).ok_or(Stop::Nothing)
+    }
+
+    /// Reads until the stream ends or there can't be any more in it.
+    async fn read_while_there(&mut self, params: &LogParams, out: &Out) -> Result<(), Stop> {
+        let mut views = self.views.clone();
+        let place = self.place.clone();
+        let lost = async {
+            let cut = |view: &View| view.unreachable.is_some() || pod_of(view, &place).is_none();
+            if views.wait_for(|view| cut(view)).await.is_err() {
+                return std::future::pending().await;
+            }
+            tokio::time::sleep(LAST_BYTES).await;
+            Err(Stop::Broken("the API server can't be reached".to_owned()))
+        };
+        tokio::select! {
+            read = self.read(params, out) => read,
+            lost = lost => lost,
+        }
+    }
+
+    /// What is asked for every time: no line that was read for sure.
+    fn params(&mut self) -> LogParams {
+        let since = self.seen.resume().max(self.since);
+        LogParams {
+            container: Some(self.place.container.to_string()),
+            timestamps: true,
+            // Whole seconds are all that the API takes; it would round up.
+            since_time: since.and_then(|since| Timestamp::from_second(since.timestamp()).ok()),
+            ..LogParams::default()
+        }
+    }
+
+    async fn read(&mut self, params: &LogParams, out: &Out) -> Result<(), Stop> {
+        let mut stream = Box::pin(self.pods.log_stream(&self.place.pod, params).await?);
+        while let Some(raw) = line::read(&mut stream).await? {
+            let (at, text) = raw.parse();
+            self.at = at.unwrap_or(self.at);
+            if !self.seen.is_new(self.at, &text) || !self.wanted(&text) {
+                continue;
+            }
+            let line = LogLine {
+                service: self.place.service.clone(),
+                pod: self.place.pod.clone(),
+                container: self.place.container.clone(),
+                at: self.at,
+                text,
+            };
+            out.send(Ok(line)).await.map_err(|_| Stop::Closed)?;
+        }
+        Ok(())
+    }
+
+    fn wanted(&self, text: &str) -> bool {
+        self.since.is_none_or(|since| self.at >= since)
+            && self.grep.as_ref().is_none_or(|grep| grep.is_match(text))
+    }
+}
+
+/// All but the taker's leaving is tried again.
+fn only_closed(stop: Stop) -> Result<(), Stop> {
+    match stop {
+        Stop::Closed => Err(stop),
+        Stop::Nothing | Stop::Broken(_) => Ok(()),
+    }
+}
+
+impl From<kube::Error> for Stop {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if matches!(status.code, 400 | 404) => Stop::Nothing,
+            other => Stop::Broken(other.to_string()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        Stop::Broken(error.to_string())
+    }
+}

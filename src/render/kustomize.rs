@@ -1,0 +1,104 @@
+//! `kustomize build`, or kubectl's own kustomize.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use super::keep::{Keep, Output};
+use super::{Source, Step, inputs, yaml};
+use crate::error::{Failure, Result};
+use crate::stack::Stack;
+
+/// Renders a folder that has a kustomization.
+pub async fn render(stack: &Stack, dir: &Path, cache: &Path) -> Result<Step> {
+    let shown = dir.strip_prefix(&stack.root).unwrap_or(dir).display().to_string();
+    let inputs = inputs::of(dir);
+    let (tool, words) = tool()?;
+    let step = format!("{} {} {}", identity(&tool), words.join(" "), dir.display());
+    let keep = if inputs.complete { Keep::new(cache, &step, &inputs.files) } else { None };
+    let kept = keep.as_ref().and_then(Keep::get);
+    let output = match kept {
+        Some(output) => output,
+        None => {
+            let output = run(&tool, &words, dir, &shown).await?;
+            match keep {
+                Some(keep) => keep.put(output),
+                None => output,
+            }
+        }
+    };
+    let mut watched: Vec<PathBuf> = inputs.files.into_iter().collect();
+    watched.push(dir.to_owned());
+    Ok(step_of(output, &format!("kustomize {shown}"), watched))
+}
+
+/// What a tool said, as a step.
+pub fn step_of(output: Output, origin: &str, inputs: Vec<PathBuf>) -> Step {
+    let number = |(index, value)| Source { value, origin: format!("{origin}, document {}", index + 1) };
+    Step {
+        sources: output.documents.into_iter().enumerate().map(number).collect(),
+        notes: output.warnings.iter().map(|line| format!("{origin}: {line}")).collect(),
+        inputs,
+    }
+}
+
+fn tool() -> Result<(PathBuf, Vec<&'static str>)> {
+    if let Some(tool) = find("kustomize") {
+        return Ok((tool, vec!["build"]));
+    }
+    if let Some(tool) = find("kubectl") {
+        return Ok((tool, vec!["kustomize"]));
+    }
+    Err(Failure::environment("neither kustomize nor kubectl is installed")
+        .cause("`render` of stack.yaml has a kustomization")
+        .remedy("install kustomize (https://kubectl.docs.kubernetes.io/installation/kustomize) or kubectl"))
+}
+
+/// A program on `PATH`.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// Which program it is, so that another version renders anew.
+pub fn identity(tool: &Path) -> String {
+    let meta = tool.metadata().ok();
+    let changed = meta.as_ref().and_then(|meta| meta.modified().ok());
+    format!("{} {:?} {changed:?}", tool.display(), meta.map(|meta| meta.len()))
+}
+
+async fn run(tool: &Path, words: &[&str], dir: &Path, shown: &str) -> Result<Output> {
+    let mut command = Command::new(tool);
+    command.args(words).arg(dir);
+    output_of(command, &format!("kustomize cannot build {shown}")).await
+}
+
+/// Runs a tool that prints manifests. It ends with the future.
+pub async fn output_of(mut command: Command, failed: &str) -> Result<Output> {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.map_err(|error| {
+        let program = command.as_std().get_program().to_string_lossy().into_owned();
+        let failure = Failure::environment(format!("cannot run {program}"));
+        failure.because(error)
+    })?;
+    let lines: Vec<String> = String::from_utf8_lossy(&output.stderr)
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(str::to_owned)
+        .collect();
+    if !output.status.success() {
+        let first = lines.first().map_or("it said nothing", String::as_str);
+        let failure = Failure::config(failed).cause(first.trim_start_matches("Error: "));
+        return Err(failure.detail(lines.iter().skip(1)));
+    }
+    let text = String::from_utf8(output.stdout)
+        .map_err(|_| Failure::config(failed).cause("its output is not text in UTF-8"))?;
+    let documents = yaml::documents(&text).map_err(|error| {
+        let line = text.lines().nth(error.line - 1).unwrap_or_default();
+        Failure::config(failed)
+            .cause(format!("line {} of its output: {}", error.line, error.what))
+            .detail([line])
+    })?;
+    let documents = documents.into_iter().map(|document| document.value).collect();
+    Ok(Output { documents, warnings: lines })
+}

@@ -1,0 +1,168 @@
+//! An object of the render: named, and told apart from all others.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::Source;
+use crate::error::{Failure, Result};
+use crate::stack::ServiceId;
+
+/// One object, as it will be applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// Such as `apps/v1`.
+    pub api_version: String,
+    /// Such as `Deployment`.
+    pub kind: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.namespace`. None: cluster-scoped, or for the stack's namespace.
+    pub namespace: Option<String>,
+    /// All of it.
+    pub value: Value,
+    /// Whose it is. None: the stack's as a whole.
+    pub service: Option<ServiceId>,
+    /// Where it comes from, for messages.
+    pub origin: String,
+}
+
+impl Object {
+    /// The API group; empty for the core group.
+    pub fn group(&self) -> &str {
+        self.api_version.rsplit_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// `kind/name` as kubectl writes it.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.kind.to_lowercase(), self.name)
+    }
+
+    /// Its namespace, given the stack's.
+    pub(super) fn namespace_or<'a>(&'a self, default: &'a str) -> &'a str {
+        self.namespace.as_deref().unwrap_or(default)
+    }
+}
+
+/// Reads what an object is; `List`s are opened.
+pub(super) fn parse(sources: Vec<Source>) -> Result<Vec<Object>> {
+    let mut objects = Vec::new();
+    for source in sources {
+        open(source, &mut objects)?;
+    }
+    refuse_twins(&objects)?;
+    Ok(objects)
+}
+
+fn open(source: Source, objects: &mut Vec<Object>) -> Result<()> {
+    let Source { mut value, origin } = source;
+    let kind = text(&value, "/kind").unwrap_or_default();
+    if kind.ends_with("List") && value.get("items").is_some_and(Value::is_array) {
+        let items = value["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        for (index, value) in items.into_iter().enumerate() {
+            open(Source { value, origin: format!("{origin}, item {}", index + 1) }, objects)?;
+        }
+        return Ok(());
+    }
+    objects.push(named(value, origin)?);
+    Ok(())
+}
+
+fn named(value: Value, origin: String) -> Result<Object> {
+    if !value.is_object() {
+        let failure = Failure::config(format!("{origin} is not a Kubernetes object"));
+        return Err(failure.remedy("a manifest is a mapping with apiVersion, kind and metadata"));
+    }
+    let field = |path: &str| {
+        let missing = || {
+            let name = path.trim_start_matches('/').replace('/', ".");
+            let what = format!("the object in {origin} has no {name}");
+            Failure::config(what).remedy("every object needs apiVersion, kind and metadata.name")
+        };
+        text(&value, path).filter(|text| !text.is_empty()).ok_or_else(missing)
+    };
+    Ok(Object {
+        api_version: field("/apiVersion")?,
+        kind: field("/kind")?,
+        name: field("/metadata/name")?,
+        namespace: text(&value, "/metadata/namespace").filter(|text| !text.is_empty()),
+        service: None,
+        value,
+        origin,
+    })
+}
+
+fn refuse_twins(objects: &[Object]) -> Result<()> {
+    let mut seen = HashMap::new();
+    for object in objects {
+        let key = (object.group(), &object.kind, &object.namespace, &object.name);
+        if let Some(first) = seen.insert(key, object) {
+            let what = format!("{} is rendered twice", object.id());
+            return Err(Failure::config(what)
+                .cause(format!("once in {}, once in {}", first.origin, object.origin))
+                .remedy("remove one of the two, or rename it"));
+        }
+    }
+    Ok(())
+}
+
+/// A string in a value; a scalar that YAML took for a number or boolean is not one.
+pub(super) fn text(value: &Value, path: &str) -> Option<String> {
+    value.pointer(path).and_then(Value::as_str).map(str::to_owned)
+}
+
+/// The mapping at a field of a mapping, made when it is not there. None: something else stands there.
+pub(super) fn child<'a>(value: &'a mut Value, field: &str) -> Option<&'a mut Value> {
+    let map = value.as_object_mut()?;
+    let child = map.entry(field).or_insert(Value::Null);
+    if child.is_null() {
+        *child = Value::Object(serde_json::Map::new());
+    }
+    child.is_object().then_some(child)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn source(value: Value) -> Source {
+        Source { value, origin: "k8s/a.yaml:3".into() }
+    }
+
+    #[test]
+    fn lists_are_opened() {
+        let pod = |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}});
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": [pod("a"), pod("b")]});
+        let objects = parse(vec![source(list)]).unwrap();
+        assert_eq!(objects[1].origin, "k8s/a.yaml:3, item 2");
+        assert_eq!(objects[1].id(), "pod/b");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let table = [
+            (json!({"kind": "A", "metadata": {"name": "x"}}), "the object in k8s/a.yaml:3 has no apiVersion"),
+            (json!({"apiVersion": "v1", "metadata": {"name": "x"}}), "the object in k8s/a.yaml:3 has no kind"),
+            (json!({"apiVersion": "v1", "kind": "A"}), "the object in k8s/a.yaml:3 has no metadata.name"),
+            (json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": 5}}), "the object in k8s/a.yaml:3 has no metadata.name"),
+            (json!([1]), "k8s/a.yaml:3 is not a Kubernetes object"),
+        ];
+        for (value, what) in table {
+            assert_eq!(parse(vec![source(value)]).unwrap_err().what, what);
+        }
+    }
+
+    #[test]
+    fn twins_are_refused_across_versions_of_a_group() {
+        let one = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}});
+        let mut two = one.clone();
+        two["apiVersion"] = json!("apps/v1beta1");
+        let failure = parse(vec![source(one.clone()), source(two)]).unwrap_err();
+        assert_eq!(failure.line(), "deployment/x is rendered twice: once in k8s/a.yaml:3, once in k8s/a.yaml:3");
+        let mut other = one.clone();
+        other["apiVersion"] = json!("example.org/v1");
+        assert_eq!(parse(vec![source(one), source(other)]).unwrap().len(), 2);
+    }
+}

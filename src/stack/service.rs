@@ -1,0 +1,401 @@
+//! An entry of `services:` as it is written.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::decode::{
+    At, Fields, boolean, expected, list, map, path, raw, read, read_raw, text, understood,
+};
+use super::diagnostic::{Diagnostic, Report, nearest};
+use super::file::{READY_TIMEOUT, arguments, texts};
+use super::scalar::{self, Read, Wrong};
+use super::tree::{Entry, Node, Value};
+use super::{ForwardSpec, SecretSource, SyncAfter, SyncRule, WorkloadSpec};
+
+/// The keys of a service.
+pub const SERVICE: &[&str] = &[
+    "build",
+    "workload",
+    "dependsOn",
+    "forward",
+    "sync",
+    "readyTimeout",
+    "dev",
+];
+/// The keys of `build`.
+pub const BUILD: &[&str] = &[
+    "context",
+    "dockerfile",
+    "target",
+    "args",
+    "secrets",
+    "requires",
+    "image",
+];
+/// The keys of a build secret; each has exactly one.
+pub const BUILD_SECRET: &[&str] = &["file", "env"];
+/// The keys of an entry of `forward`.
+pub const FORWARD: &[&str] = &["local", "remote", "address"];
+/// The keys of an entry of `sync` with a `src`.
+pub const SYNC: &[&str] = &["src", "dest", "strip", "restart", "exec", "container"];
+/// The keys of an entry of `sync` with `infer`.
+pub const INFER: &[&str] = &["infer", "restart", "exec"];
+/// The keys of `dev`.
+pub const DEV: &[&str] = &["fastRollout"];
+
+/// The kinds that run pods, with what people call them.
+const WORKLOADS: &[(&str, &str)] = &[
+    ("deployment", "deploy"),
+    ("statefulset", "sts"),
+    ("daemonset", "ds"),
+    ("job", "jobs"),
+    ("cronjob", "cj"),
+    ("pod", "po"),
+];
+
+/// A service; names are not looked up yet.
+#[derive(Debug)]
+pub struct ServiceFile {
+    /// Its key.
+    pub name: At<String>,
+    /// `build`.
+    pub build: Option<BuildFile>,
+    /// `workload`.
+    pub workload: WorkloadSpec,
+    /// `dependsOn`.
+    pub depends_on: Vec<At<String>>,
+    /// `forward`.
+    pub forwards: Vec<At<ForwardSpec>>,
+    /// `sync`.
+    pub sync: Vec<SyncRule>,
+    /// `readyTimeout`.
+    pub ready_timeout: Duration,
+    /// `dev.fastRollout`.
+    pub fast_rollout: bool,
+}
+
+/// `build`; paths as written.
+#[derive(Debug)]
+pub struct BuildFile {
+    /// `image`, or the service's name at the service's place.
+    pub image: At<String>,
+    /// `context`.
+    pub context: At<String>,
+    /// `dockerfile`.
+    pub dockerfile: Option<At<String>>,
+    /// `target`.
+    pub target: Option<String>,
+    /// `args`.
+    pub args: BTreeMap<String, String>,
+    /// `secrets`.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// `requires`.
+    pub requires: BTreeMap<String, At<String>>,
+}
+
+/// Reads a service; mistakes go to `report`.
+pub fn service(entry: &Entry, report: &mut Report) -> ServiceFile {
+    let name = At {
+        span: entry.key_span.clone(),
+        it: entry.key.clone(),
+    };
+    understood(&name.span, scalar::label(&name.it), report);
+    let mut file = ServiceFile {
+        name: name.clone(),
+        build: None,
+        workload: WorkloadSpec::ByName,
+        depends_on: vec![],
+        forwards: vec![],
+        sync: vec![],
+        ready_timeout: READY_TIMEOUT,
+        fast_rollout: false,
+    };
+    if entry.node.value == Value::Null {
+        return file;
+    }
+    let place = format!("in service {:?}", name.it);
+    let Some(fields) = Fields::of(&entry.node, Some(&name.span), &place, SERVICE, report) else {
+        return file;
+    };
+    file.build = fields
+        .entry("build")
+        .and_then(|build_entry| build(build_entry, &name, report));
+    if let Some(workload) = fields
+        .get("workload")
+        .and_then(|node| read(node, report, workload_spec))
+    {
+        file.workload = workload.it;
+    }
+    if let Some(node) = fields.get("dependsOn") {
+        file.depends_on = list(node, report)
+            .iter()
+            .filter_map(|it| raw(it, report))
+            .collect();
+    }
+    if let Some(node) = fields.get("forward") {
+        let items = list(node, report).iter();
+        file.forwards = items.filter_map(|it| forward(it, &place, report)).collect();
+    }
+    if let Some(sync_entry) = fields.entry("sync") {
+        file.sync = sync(sync_entry, &fields, &place, report);
+    }
+    if let Some(time) = fields
+        .get("readyTimeout")
+        .and_then(|it| read_raw(it, report, scalar::duration))
+    {
+        file.ready_timeout = time.it;
+    }
+    if let Some(dev) = fields.entry("dev") {
+        let place = format!("in dev of service {:?}", name.it);
+        let fields = Fields::of(&dev.node, Some(&dev.key_span), &place, DEV, report);
+        let fast = fields.and_then(|fields| fields.get("fastRollout"));
+        file.fast_rollout = fast.and_then(|it| boolean(it, report)).unwrap_or(false);
+    }
+    file
+}
+
+fn build(entry: &Entry, service: &At<String>, report: &mut Report) -> Option<BuildFile> {
+    let own_image = || service.clone();
+    if matches!(entry.node.value, Value::Plain(_) | Value::Quoted(_)) {
+        return Some(BuildFile {
+            image: own_image(),
+            context: path(&entry.node, report)?,
+            dockerfile: None,
+            target: None,
+            args: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            requires: BTreeMap::new(),
+        });
+    }
+    let place = format!("in build of service {:?}", service.it);
+    let fields = Fields::of(&entry.node, Some(&entry.key_span), &place, BUILD, report)?;
+    let image = fields
+        .get("image")
+        .and_then(|node| read(node, report, scalar::image_name));
+    let context = fields
+        .need("context", report)
+        .and_then(|node| path(node, report));
+    let build = BuildFile {
+        image: image.unwrap_or_else(own_image),
+        dockerfile: fields.get("dockerfile").and_then(|node| path(node, report)),
+        target: fields
+            .get("target")
+            .and_then(|node| text(node, report))
+            .map(|target| target.it),
+        args: fields
+            .get("args")
+            .map_or_else(BTreeMap::new, |node| texts(node, report)),
+        secrets: fields
+            .get("secrets")
+            .map_or_else(BTreeMap::new, |node| secrets(node, report)),
+        requires: fields
+            .get("requires")
+            .map_or_else(BTreeMap::new, |node| requires(node, report)),
+        context: context?,
+    };
+    for (argument, needed) in &build.requires {
+        if build.args.contains_key(argument) {
+            let message =
+                format!("the build argument {argument:?} is set by `args` and `requires`");
+            report.add(Diagnostic::new(needed.span.clone(), message));
+        }
+    }
+    Some(build)
+}
+
+fn secrets(node: &Node, report: &mut Report) -> BTreeMap<String, SecretSource> {
+    let entries = map(node, report).unwrap_or(&[]).iter();
+    entries
+        .filter_map(|it| Some((it.key.clone(), secret(it, report)?)))
+        .collect()
+}
+
+fn secret(entry: &Entry, report: &mut Report) -> Option<SecretSource> {
+    let place = format!("in build secret {:?}", entry.key);
+    let fields = Fields::of(
+        &entry.node,
+        Some(&entry.key_span),
+        &place,
+        BUILD_SECRET,
+        report,
+    )?;
+    match (fields.get("file"), fields.get("env")) {
+        (Some(file), None) => Some(SecretSource::File(path(file, report)?.it.into())),
+        (None, Some(env)) => Some(SecretSource::Env(read(env, report, scalar::variable)?.it)),
+        _ => {
+            let message = format!(
+                "the build secret {:?} needs `file` or `env`, one of them",
+                entry.key
+            );
+            report.add(Diagnostic::new(entry.key_span.clone(), message));
+            None
+        }
+    }
+}
+
+fn requires(node: &Node, report: &mut Report) -> BTreeMap<String, At<String>> {
+    let entries = map(node, report).unwrap_or(&[]).iter();
+    entries
+        .filter_map(|it| Some((it.key.clone(), raw(&it.node, report)?)))
+        .collect()
+}
+
+/// `kind/name` or `none`.
+fn workload_spec(text: &str) -> Read<WorkloadSpec> {
+    if text == "none" {
+        return Ok(WorkloadSpec::None);
+    }
+    let example = || Some("write it like deployment/litellm, or `none`".to_owned());
+    let Some((kind, name)) = text.split_once('/') else {
+        return Err(Wrong {
+            why: format!("{text:?} is not a workload"),
+            help: example(),
+        });
+    };
+    let lower = kind.to_lowercase();
+    let singular = lower.strip_suffix('s').unwrap_or(&lower);
+    let known = |(long, short): &&(&str, &str)| {
+        *long == lower || *short == lower || *long == singular || *short == singular
+    };
+    let Some((kind, _)) = WORKLOADS.iter().find(known) else {
+        let near = nearest(&lower, WORKLOADS.iter().map(|(long, _)| *long));
+        let help = near.map(|near| format!("did you mean `{near}/{name}`?"));
+        let why = format!("{kind:?} is not a kind that llmdev follows");
+        return Err(Wrong {
+            why,
+            help: help.or_else(example),
+        });
+    };
+    scalar::subdomain(name)?;
+    Ok(WorkloadSpec::Named {
+        kind: (*kind).to_owned(),
+        name: name.to_owned(),
+    })
+}
+
+fn forward(node: &Node, place: &str, report: &mut Report) -> Option<At<ForwardSpec>> {
+    match &node.value {
+        Value::Plain(text) | Value::Quoted(text) => understood(&node.span, ports(text), report),
+        Value::Map(_) => {
+            let place = format!("in a forward {place}");
+            let fields = Fields::of(node, None, &place, FORWARD, report)?;
+            let remote = fields.need("remote", report);
+            let remote = remote.and_then(|it| read_raw(it, report, scalar::port));
+            let local = match fields.get("local") {
+                Some(it) => read_raw(it, report, scalar::port),
+                None => remote.clone(),
+            };
+            let address = fields.get("address").map(|it| read(it, report, address));
+            let spec = ForwardSpec {
+                local: local?.it,
+                remote: remote?.it,
+                address: address.map_or(Some(None), |it| it.map(|it| Some(it.it)))?,
+            };
+            Some(At {
+                span: node.span.clone(),
+                it: spec,
+            })
+        }
+        _ => {
+            report.add(expected(node, "a port, LOCAL:REMOTE, or a mapping"));
+            None
+        }
+    }
+}
+
+fn ports(text: &str) -> Read<ForwardSpec> {
+    let (local, remote) = text.split_once(':').unwrap_or((text, text));
+    if remote.contains(':') {
+        let why = format!("{text:?} is not a forward");
+        let help = "write {local: 8080, remote: 80, address: 127.0.0.1}".to_owned();
+        return Err(Wrong {
+            why,
+            help: Some(help),
+        });
+    }
+    let (local, remote) = (scalar::port(local)?, scalar::port(remote)?);
+    Ok(ForwardSpec {
+        local,
+        remote,
+        address: None,
+    })
+}
+
+fn address(text: &str) -> Read<std::net::IpAddr> {
+    text.parse().map_err(|_| Wrong {
+        why: format!("{text:?} is not an IP address"),
+        help: match text {
+            "localhost" => Some("leave `address` out: loopback is the default".to_owned()),
+            "*" => Some("write `0.0.0.0`".to_owned()),
+            _ => None,
+        },
+    })
+}
+
+fn sync(entry: &Entry, service: &Fields<'_>, place: &str, report: &mut Report) -> Vec<SyncRule> {
+    if service.get("build").is_none() {
+        let mistake = Diagnostic::new(entry.key_span.clone(), "`sync` needs `build`");
+        report.add(mistake.help("what is synced is relative to the build context"));
+    }
+    list(&entry.node, report)
+        .iter()
+        .filter_map(|node| rule(node, place, report))
+        .collect()
+}
+
+fn rule(node: &Node, place: &str, report: &mut Report) -> Option<SyncRule> {
+    let place = format!("in a sync rule {place}");
+    if node.get("infer").is_some() {
+        let fields = Fields::of(node, None, &place, INFER, report)?;
+        let after = after(&fields, report);
+        let globs = fields
+            .need("infer", report)
+            .map(|it| list(it, report))?
+            .iter();
+        let globs = globs
+            .filter_map(|it| read(it, report, scalar::glob))
+            .map(|it| it.it)
+            .collect();
+        return Some(SyncRule::Infer { globs, after });
+    }
+    let fields = Fields::of(node, None, &place, SYNC, report)?;
+    let src = fields
+        .need("src", report)
+        .and_then(|it| read(it, report, scalar::glob));
+    let dest = fields
+        .need("dest", report)
+        .and_then(|it| read(it, report, scalar::container_path));
+    let strip = fields
+        .get("strip")
+        .and_then(|it| read_raw(it, report, scalar::strip));
+    let container = fields
+        .get("container")
+        .and_then(|it| read(it, report, scalar::label));
+    let after = after(&fields, report);
+    Some(SyncRule::Manual {
+        src: src?.it,
+        dest: dest?.it,
+        strip: strip.map(|strip| strip.it).unwrap_or_default(),
+        after,
+        container: container.map(|container| container.it),
+    })
+}
+
+fn after(fields: &Fields<'_>, report: &mut Report) -> SyncAfter {
+    let restart = fields
+        .get("restart")
+        .and_then(|it| boolean(it, report))
+        .unwrap_or(false);
+    let Some(exec) = fields.entry("exec") else {
+        return if restart {
+            SyncAfter::Restart
+        } else {
+            SyncAfter::Nothing
+        };
+    };
+    if restart {
+        let message = "a sync rule has `restart` or `exec`, not both";
+        report.add(Diagnostic::new(exec.key_span.clone(), message));
+    }
+    SyncAfter::Exec(arguments(&exec.node, report).unwrap_or_default())
+}

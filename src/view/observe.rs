@@ -1,0 +1,290 @@
+//! The watches behind a [`View`]: one a kind, all feeding one task that owns the picture.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Key, Objects, View, Views};
+use crate::owner::Owner;
+
+/// Where the objects are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Wherever.
+    AllNamespaces,
+    /// In one namespace.
+    Namespace(String),
+}
+
+/// How many watches there are.
+const KINDS: usize = 9;
+/// Changes that may wait for the owner of the picture.
+const QUEUE: usize = 64;
+/// The first wait after a watch failed twice; it doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// Short, since it is a cluster of the developer's own that nobody else asks.
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A change to the picture.
+type Change = Box<dyn FnOnce(&mut View) + Send>;
+
+/// What a watch says. The number is the watch's own.
+enum News {
+    /// It has listed; nothing that is not in the list exists.
+    Listed(usize, Change),
+    /// One object changed.
+    Changed(Change),
+    /// It failed, again.
+    Lost(usize, String),
+}
+
+/// Watches all objects that `owner` has, until `cancel` or until nobody looks any more.
+///
+/// Everything that is known at a time becomes one new [`View`]. A watch that fails lists again, so that nothing
+/// stale remains; [`View::unreachable`] says why for as long as it does not come back.
+pub fn observe(client: Client, owner: &Owner, scope: Scope, cancel: CancellationToken) -> Views {
+    let (publish, views) = watch::channel(Arc::new(View::default()));
+    let (tell, news) = mpsc::channel(QUEUE);
+    let watches = Watches {
+        client,
+        scope,
+        selector: owner.selector(),
+        tell,
+        end: cancel.child_token(),
+    };
+
+    watches.start(0, |view| &mut view.pods, |_| ());
+    watches.start(1, |view| &mut view.deployments, |_| ());
+    watches.start(2, |view| &mut view.replica_sets, without_template);
+    watches.start(3, |view| &mut view.stateful_sets, |_| ());
+    watches.start(4, |view| &mut view.daemon_sets, |_| ());
+    watches.start(5, |view| &mut view.jobs, |_| ());
+    watches.start(6, |view| &mut view.claims, |_| ());
+    watches.start(7, |view| &mut view.services, |_| ());
+    watches.start(8, |view| &mut view.slices, |_| ());
+
+    tokio::spawn(keep(publish, news, watches.end.clone()));
+    views
+}
+
+/// Which ReplicaSet is the newest needs no pod template, and there are many old ones.
+fn without_template(set: &mut ReplicaSet) {
+    if let Some(spec) = &mut set.spec {
+        spec.template = None;
+    }
+}
+
+/// The task that owns the picture.
+async fn keep(
+    publish: watch::Sender<Arc<View>>,
+    mut news: mpsc::Receiver<News>,
+    end: CancellationToken,
+) {
+    let mut view = View::default();
+    let mut listed = BTreeSet::new();
+    let mut lost = BTreeMap::new();
+    loop {
+        let first = tokio::select! {
+            () = end.cancelled() => return,
+            () = publish.closed() => break,
+            first = news.recv() => first,
+        };
+        let Some(first) = first else { break };
+        let more = std::iter::once(first).chain(std::iter::from_fn(|| news.try_recv().ok()));
+        for one in more {
+            match one {
+                News::Changed(change) => change(&mut view),
+                News::Listed(kind, change) => {
+                    change(&mut view);
+                    listed.insert(kind);
+                    lost.remove(&kind);
+                }
+                News::Lost(kind, reason) => drop(lost.insert(kind, reason)),
+            }
+        }
+        view.complete = listed.len() == KINDS;
+        view.unreachable = lost.values().next().cloned();
+        publish.send_replace(Arc::new(view.clone()));
+    }
+    end.cancel();
+}
+
+/// What all watches have in common.
+struct Watches {
+    client: Client,
+    scope: Scope,
+    selector: String,
+    tell: mpsc::Sender<News>,
+    end: CancellationToken,
+}
+
+impl Watches {
+    fn start<K>(&self, number: usize, place: fn(&mut View) -> &mut Objects<K>, strip: fn(&mut K))
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let api = match &self.scope {
+            Scope::AllNamespaces => Api::all(self.client.clone()),
+            Scope::Namespace(name) => Api::namespaced(self.client.clone(), name),
+        };
+        let one = Watch {
+            number,
+            api,
+            place,
+            strip,
+            tell: self.tell.clone(),
+        };
+        let config = watcher::Config::default().labels(&self.selector);
+        let end = self.end.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = end.cancelled() => (),
+                () = one.follow(config) => (),
+            }
+        });
+    }
+}
+
+/// The watch of one kind.
+struct Watch<K> {
+    number: usize,
+    api: Api<K>,
+    place: fn(&mut View) -> &mut Objects<K>,
+    strip: fn(&mut K),
+    tell: mpsc::Sender<News>,
+}
+
+impl<K> Watch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    /// Lists and watches for as long as somebody listens.
+    async fn follow(&self, config: watcher::Config) {
+        let mut failures = 0_u32;
+        while !self.tell.is_closed() {
+            let began = Instant::now();
+            let mut listed = false;
+            let Err(error) = self.once(config.clone(), &mut listed).await else {
+                return;
+            };
+            // A watch that ran has the benefit of one retry: connections end, histories expire.
+            let ran = listed && began.elapsed() > LONGEST_WAIT;
+            failures = if ran { 0 } else { failures + 1 };
+            if ran {
+                continue;
+            }
+            if self
+                .tell
+                .send(News::Lost(self.number, words(&error)))
+                .await
+                .is_err()
+            {
+                return;
+            }
+            tokio::time::sleep(wait_after(failures)).await;
+        }
+    }
+
+    /// Until the first error. The watcher is then made anew rather than resumed, since a resumed one does not say
+    /// when it works again.
+    async fn once(&self, config: watcher::Config, listed: &mut bool) -> Result<(), watcher::Error> {
+        let mut events = watcher(self.api.clone(), config).boxed();
+        let mut list = Objects::new();
+        while let Some(event) = events.try_next().await? {
+            let news = match event {
+                Event::Init => continue,
+                Event::InitApply(object) => {
+                    let (key, object) = self.stored(object);
+                    list.insert(key, object);
+                    continue;
+                }
+                Event::InitDone => {
+                    *listed = true;
+                    self.replaced(mem::take(&mut list))
+                }
+                Event::Apply(object) => self.changed(object),
+                Event::Delete(object) => self.deleted(&object),
+            };
+            if self.tell.send(news).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn replaced(&self, mut list: Objects<K>) -> News {
+        let place = self.place;
+        let change = move |view: &mut View| {
+            let known = place(view);
+            for (key, object) in &mut list {
+                let same = known.get(key).filter(|old| {
+                    old.meta().resource_version == object.meta().resource_version
+                        && old.meta().uid == object.meta().uid
+                });
+                if let Some(same) = same {
+                    *object = same.clone();
+                }
+            }
+            *known = list;
+        };
+        News::Listed(self.number, Box::new(change))
+    }
+
+    fn changed(&self, object: K) -> News {
+        let place = self.place;
+        let (key, object) = self.stored(object);
+        News::Changed(Box::new(move |view| drop(place(view).insert(key, object))))
+    }
+
+    fn deleted(&self, object: &K) -> News {
+        let place = self.place;
+        let key = key_of(object);
+        News::Changed(Box::new(move |view| drop(place(view).remove(&key))))
+    }
+
+    /// As it is kept: without what nobody reads.
+    fn stored(&self, mut object: K) -> (Key, Arc<K>) {
+        let meta = object.meta_mut();
+        meta.managed_fields = None;
+        if let Some(annotations) = &mut meta.annotations {
+            annotations.remove(LAST_APPLIED);
+        }
+        (self.strip)(&mut object);
+        (key_of(&object), Arc::new(object))
+    }
+}
+
+fn key_of<K: Resource>(object: &K) -> Key {
+    let meta = object.meta();
+    (
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    )
+}
+
+fn wait_after(failures: u32) -> Duration {
+    let doubled = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(10));
+    doubled.min(LONGEST_WAIT)
+}
+
+/// The innermost reason is the one that a person understands, such as `Connection refused (os error 111)`.
+fn words(error: &watcher::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
