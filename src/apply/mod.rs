@@ -18,7 +18,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
-use futures::{StreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use kube::Client;
 use serde_json::Value;
 
@@ -99,6 +100,8 @@ pub struct Applied {
     pub target: Target,
     /// The cluster's identity of it: another one when it was made anew.
     pub uid: String,
+    /// The generation that the cluster counts for it; 0 if the kind counts none.
+    pub generation: i64,
     /// Whether it was not so before.
     pub changed: bool,
 }
@@ -197,8 +200,8 @@ impl Applier {
         self.kinds.remember(known.iter().map(|(_, kind)| kind))?;
         let sends = known
             .iter()
-            .map(|(object, kind)| self.send(object, kind, conflicts));
-        let sent: Vec<Result<Sent>> = stream::iter(sends).buffered(AT_ONCE).collect().await;
+            .map(|(object, kind)| self.send(object, kind, conflicts).boxed());
+        let sent: Vec<Result<Sent>> = at_once(sends).await;
         let mut failures = Vec::new();
         for result in sent {
             match result {
@@ -264,4 +267,12 @@ fn all_of(mut failures: Vec<Failure>) -> Failure {
     });
     let others: Vec<String> = others.collect();
     first.detail([format!("and {count} more:")]).detail(others)
+}
+
+/// Sends requests side by side, within a bound; the answers in the order of the requests.
+///
+/// Boxed, since the compiler cannot tell otherwise that a closure's future may move between threads.
+async fn at_once<'a, T>(requests: impl Iterator<Item = BoxFuture<'a, T>>) -> Vec<T> {
+    let requests: Vec<_> = requests.collect();
+    stream::iter(requests).buffered(AT_ONCE).collect().await
 }

@@ -62,6 +62,13 @@ pub enum Readiness {
     Failed(Failure),
 }
 
+impl Readiness {
+    /// Not ready yet, for this reason.
+    pub fn waiting(why: impl Into<String>) -> Self {
+        Readiness::Waiting { why: why.into() }
+    }
+}
+
 /// Whether a service is ready, as far as `view` knows.
 ///
 /// `now` tells a container that crashes in circles, and happens to run, from one that has run for long since.

@@ -16,6 +16,7 @@ mod tree;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use profile::Selection;
 pub use read::{API_VERSION, FILE_NAME, find, parse, parse_with, read, read_with};
+pub use scalar::duration;
 pub use schema::schema;
 
 use std::collections::BTreeMap;
