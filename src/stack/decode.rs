@@ -1,8 +1,8 @@
 //! From the tree to typed values: what is not what it should be is reported, and reading goes on.
 
-use super::diagnostic::{Diagnostic, Report, Span, nearest};
+use super::diagnostic::{Diagnostic, Report, Span, nearest, shorten};
 use super::scalar::{Read, Wrong};
-use super::tree::{Entry, Node, Value, looks_like_number, shorten};
+use super::tree::{Entry, Node, Value, looks_like_boolean, looks_like_number};
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +82,7 @@ impl<'a> Fields<'a> {
 }
 
 fn unknown_key(entry: &Entry, place: &str, known: &[&str]) -> Diagnostic {
-    let message = format!("unknown key {:?} {place}", shorten(&entry.key));
+    let message = format!("unknown key {:?} {place}", shorten(&entry.key, 60));
     let mistake = Diagnostic::new(entry.key_span.clone(), message);
     if entry.key == "<<" {
         return mistake.help("merge keys are not part of YAML 1.2; use `profiles`, or an alias");
@@ -115,7 +115,7 @@ pub fn list<'a>(node: &'a Node, report: &mut Report) -> &'a [Node] {
     match &node.value {
         Value::List(items) => items,
         Value::Plain(text) => {
-            report.add(expected(node, "a list").help(format!("write `[{}]`", shorten(text))));
+            report.add(expected(node, "a list").help(format!("write `[{}]`", shorten(text, 60))));
             &[]
         }
         _ => {
@@ -127,9 +127,9 @@ pub fn list<'a>(node: &'a Node, report: &mut Report) -> &'a [Node] {
 
 /// Text. What YAML takes for a number or boolean needs quotes to be text.
 pub fn text(node: &Node, report: &mut Report) -> Option<At<String>> {
-    let number = |text: &str| looks_like_number(text) || matches!(text, "true" | "false");
+    let other = |text: &str| looks_like_number(text) || looks_like_boolean(text);
     match &node.value {
-        Value::Plain(text) if number(text) => {
+        Value::Plain(text) if other(text) => {
             report.add(expected(node, "text").help(format!("write `\"{text}\"`")));
             None
         }
@@ -244,11 +244,24 @@ pub fn one_of<T: Copy>(node: &Node, words: &[(&str, T)], report: &mut Report) ->
 
 /// A path that is written in the file.
 pub fn path(node: &Node, report: &mut Report) -> Option<At<String>> {
-    read_raw(node, report, |text| match text {
+    read(node, report, |text| match text {
         "" => Err(Wrong {
             why: "the path is empty".to_owned(),
             help: None,
         }),
         _ => Ok(text.to_owned()),
     })
+}
+
+/// A key's value that means something, without its place.
+pub fn value<T>(
+    fields: &Fields<'_>,
+    key: &str,
+    meaning: fn(&str) -> Read<T>,
+    report: &mut Report,
+) -> Option<T> {
+    fields
+        .get(key)
+        .and_then(|node| read(node, report, meaning))
+        .map(|at| at.it)
 }

@@ -12,6 +12,8 @@ pub type Span = Range<usize>;
 
 /// No more than this many mistakes are shown; the rest is counted.
 const SHOWN: usize = 50;
+/// Nobody reads lines longer than this, in bytes: their text is not shown.
+const READABLE: usize = 10_000;
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +33,7 @@ impl Diagnostic {
     pub fn new(span: Span, message: impl Into<String>) -> Self {
         Diagnostic {
             span,
-            message: message.into(),
+            message: shorten(&message.into(), 300),
             help: None,
             also: Vec::new(),
         }
@@ -39,7 +41,7 @@ impl Diagnostic {
 
     /// Says what to write instead.
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(shorten(&help.into(), 300));
         self
     }
 
@@ -142,6 +144,9 @@ impl Diagnostics {
             self.file
         ));
         let excerpt = self.excerpt(diagnostic);
+        if excerpt.len() > READABLE {
+            return;
+        }
         let first = position(&self.source, excerpt.start).0;
         let inside = |span: &Span| span.start - excerpt.start..span.end - excerpt.start;
         let mark = |kind: AnnotationKind, span: &Span| -> Annotation<'_> {
@@ -194,6 +199,14 @@ impl From<Diagnostics> for Failure {
             n => format!("{file} has {n} mistakes"),
         };
         Failure::config(what).detail(diagnostics.render(false).lines())
+    }
+}
+
+/// Text of no more than so many characters, for messages.
+pub fn shorten(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
     }
 }
 

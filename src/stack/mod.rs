@@ -1,6 +1,8 @@
 //! A stack: what `stack.yaml` describes, checked and resolved, so that no later stage has to look a name up.
 
+mod build;
 mod check;
+mod cluster;
 mod decode;
 pub mod diagnostic;
 mod file;

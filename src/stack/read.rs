@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Diagnostic, Diagnostics, Report};
+use super::diagnostic::{Diagnostic, Diagnostics, Report, shorten};
 use super::profile::{self, Profile, Selection};
 use super::tree::{self, Node, Value};
 use super::{Stack, check, file};
@@ -201,7 +201,7 @@ fn version(root: &Node, report: &mut Report) -> Result<(), Diagnostic> {
             .ok()
     });
     if number.is_some_and(|number| number > 1) {
-        let text = tree::shorten(text);
+        let text = shorten(text, 60);
         let message = format!("written for {text}; this llmdev reads {API_VERSION}");
         return Err(Diagnostic::new(entry.node.span.clone(), message).help("update llmdev"));
     }

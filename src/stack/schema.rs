@@ -323,7 +323,7 @@ fn texts(what: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{file, profile, service};
+    use super::super::{build, cluster, file, profile, service};
     use super::*;
 
     fn keys(node: &Value) -> Vec<&str> {
@@ -347,7 +347,7 @@ mod tests {
         let service = "/$defs/service/properties";
         let table: &[(&str, &[&str])] = &[
             ("", file::TOP),
-            ("/properties/cluster", file::CLUSTER),
+            ("/properties/cluster", cluster::CLUSTER),
             ("/properties/render/items", file::RENDER),
             ("/properties/render/items/properties/helm", file::HELM),
             ("/properties/secrets/items", file::SECRET),
@@ -361,7 +361,7 @@ mod tests {
                 profile::ACTIVATE,
             ),
             ("/$defs/service", service::SERVICE),
-            (&format!("{service}/build/anyOf/1"), service::BUILD),
+            (&format!("{service}/build/anyOf/1"), build::BUILD),
             (
                 &format!("{service}/forward/items/anyOf/2"),
                 service::FORWARD,

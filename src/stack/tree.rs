@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Tag};
 
-use super::diagnostic::{Diagnostic, Report, Span};
+use super::diagnostic::{Diagnostic, Report, Span, shorten};
 
 /// Deeper than anything that `stack.yaml` means; also keeps recursion over the tree short.
 const MAX_DEPTH: usize = 32;
@@ -46,6 +46,13 @@ pub struct Entry {
     pub node: Node,
 }
 
+impl Entry {
+    /// Key and value.
+    pub fn span(&self) -> Span {
+        self.key_span.start..self.node.span.end.max(self.key_span.end)
+    }
+}
+
 impl Node {
     /// The entry of a mapping.
     pub fn get(&self, key: &str) -> Option<&Entry> {
@@ -60,10 +67,10 @@ impl Node {
         match &self.value {
             Value::Null => "nothing".to_owned(),
             Value::Plain(text) if looks_like_number(text) => format!("the number {text}"),
-            Value::Plain(text) if matches!(text.as_str(), "true" | "false") => {
+            Value::Plain(text) if looks_like_boolean(text) => {
                 format!("the boolean {text}")
             }
-            Value::Plain(text) | Value::Quoted(text) => format!("the text {:?}", shorten(text)),
+            Value::Plain(text) | Value::Quoted(text) => format!("the text {:?}", shorten(text, 60)),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a mapping".to_owned(),
         }
@@ -72,17 +79,20 @@ impl Node {
 
 /// Whether YAML takes the text for a number when it has no quotes.
 pub fn looks_like_number(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'))
-        && text.contains(|c: char| c.is_ascii_digit())
-        && text.parse::<f64>().is_ok()
+    let bare = text.trim_start_matches(['+', '-']);
+    let digits = |text: &str, radix| !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
+    match bare.get(..2) {
+        Some("0x") => return digits(&bare[2..], 16),
+        Some("0o") => return digits(&bare[2..], 8),
+        _ => {}
+    }
+    matches!(bare, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN")
+        || bare.starts_with(|c: char| c.is_ascii_digit() || c == '.') && text.parse::<f64>().is_ok()
 }
 
-/// Text short enough for a message.
-pub fn shorten(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
+/// Whether YAML takes the text for a boolean when it has no quotes.
+pub fn looks_like_boolean(text: &str) -> bool {
+    matches!(text, "true" | "True" | "TRUE" | "false" | "False" | "FALSE")
 }
 
 /// Reads one YAML document. `None`: the text has no value at all. Duplicate keys go to `report`.
@@ -288,7 +298,7 @@ fn insert(entries: &mut Vec<Entry>, entry: Entry, report: &mut Report) {
         Some(known) => report.add(
             Diagnostic::new(
                 entry.key_span,
-                format!("key {:?} is here twice", shorten(&entry.key)),
+                format!("key {:?} is here twice", shorten(&entry.key, 60)),
             )
             .also(known.key_span.clone(), "the first"),
         ),
@@ -316,7 +326,10 @@ fn known_tag(tag: &Tag, at: Span) -> Result<(), Diagnostic> {
     }
     Err(Diagnostic::new(
         at,
-        format!("the tag {} means nothing here", shorten(&tag.original())),
+        format!(
+            "the tag {} means nothing here",
+            shorten(&tag.original(), 60)
+        ),
     )
     .help("take it away"))
 }
