@@ -1,4 +1,5 @@
 //! To be written.
 
+pub mod agent;
 pub mod load;
 pub mod node;
