@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::Applier;
 use crate::build::Docker;
+use crate::cluster::agent::Agents;
 use crate::cluster::load::Loader;
 use crate::cluster::node;
 use crate::cluster::{self, Cluster, Flavor};
@@ -17,6 +18,7 @@ use crate::forward::{Dialer, ForwardChange, Forwards};
 use crate::owner::Owner;
 use crate::stack::Stack;
 use crate::state::State;
+use crate::sync::{Keeper, Means, Said};
 use crate::view::{self, Scope, Views};
 
 use super::bus::Bus;
@@ -38,6 +40,8 @@ pub struct World {
     pub forwards: Forwards,
     /// Gets images into the nodes; none where the nodes need no loading.
     pub loader: Option<Loader>,
+    /// Gets files into containers.
+    pub keeper: Keeper,
     /// A build that waits for its turn.
     pub turns: Semaphore,
     /// Held by whoever builds a reference, so that no two build the same.
@@ -55,6 +59,7 @@ impl World {
         state: &State,
         bus: &Bus,
         changed: Changed,
+        said: Box<dyn Fn(Said) + Send + Sync>,
     ) -> Result<Self> {
         let say = |line: String| bus.note(Level::Info, None, line);
         let (docker, cluster) = tokio::try_join!(
@@ -66,13 +71,17 @@ impl World {
         let client = cluster.client.clone();
         let views = view::observe(client.clone(), &owner, Scope::AllNamespaces, end.clone());
         let applier = Applier::new(client.clone(), owner, &stack.namespace, &state.dir);
-        let loader = match &cluster.choice.flavor {
+        let nodes = match &cluster.choice.flavor {
             Flavor::Kind(name) => Some(node::of_kind(docker.api(), name).await?),
             Flavor::Minikube(profile) => Some(node::of_minikube(docker.api(), profile).await?),
             Flavor::Other => None,
         };
-        let loader = loader.map(|nodes| Loader::new(docker.api(), &nodes, &state.dir));
-        let forwards = Forwards::new(views.clone(), Dialer::Api(client), changed, end.clone());
+        let agents = nodes.as_ref().zip(std::env::current_exe().ok());
+        let agents = agents.map(|(nodes, program)| Arc::new(Agents::new(docker.api(), nodes, program)));
+        let loader = nodes.map(|nodes| Loader::new(docker.api(), &nodes, &state.dir));
+        let means = Means { client: client.clone(), agents };
+        let keeper = Keeper::start(means, views.clone(), state.synced(), said);
+        let forwards = Forwards::new(keeper.views.clone(), Dialer::Api(client), changed, end.clone());
         Ok(World {
             docker,
             cluster,
@@ -80,6 +89,7 @@ impl World {
             views,
             forwards,
             loader,
+            keeper,
             turns: Semaphore::new(BUILDS),
             building: tokio::sync::Mutex::default(),
             _end: end.drop_guard(),
