@@ -8,6 +8,7 @@ mod logs;
 mod render;
 mod restart;
 mod status;
+mod sync;
 mod up;
 mod watch;
 mod why;
@@ -90,6 +91,9 @@ enum Command {
     /// Replace the pods of services
     #[command(after_help = restart::HELP)]
     Restart(restart::Args),
+    /// Send all files that `sync` covers into the running containers again
+    #[command(after_help = sync::HELP)]
+    Sync(sync::Args),
     /// Stop acting on file changes
     #[command(after_help = watch::HELP)]
     Pause,
@@ -162,6 +166,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Build(args) => build::run(&global, args).await,
         Command::Render => render::run(&global).await,
         Command::Restart(args) => restart::run(&global, args).await,
+        Command::Sync(args) => sync::run(&global, args).await,
         Command::Pause => watch::run(&global, false).await,
         Command::Resume => watch::run(&global, true).await,
         Command::Events => events::run(&global).await,

@@ -2,3 +2,4 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod node;
+pub mod live;
