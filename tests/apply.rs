@@ -72,15 +72,11 @@ impl Bench {
                 &json!({"spec": {"template": {"metadata": {"labels": labels}}}}),
             );
         }
-        for claim in value["spec"]["volumeClaimTemplates"]
-            .as_array_mut()
-            .into_iter()
-            .flatten()
-        {
+        let claims = value
+            .pointer_mut("/spec/volumeClaimTemplates")
+            .and_then(Value::as_array_mut);
+        for claim in claims.into_iter().flatten() {
             merge(claim, &json!({"metadata": {"labels": labels}}));
-        }
-        if value["spec"] == Value::Null {
-            value.as_object_mut().unwrap().remove("spec");
         }
         let text = |path: &str| {
             value

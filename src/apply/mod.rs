@@ -35,6 +35,9 @@ use send::Sent;
 /// Annotation on objects that were there before the stack: they stay when it goes.
 pub const ADOPTED: &str = "llmdev.dev/adopted";
 
+/// Failures beside the first that are said in full.
+const SAID: usize = 10;
+
 /// Requests under way at once.
 const AT_ONCE: usize = 16;
 
@@ -258,10 +261,13 @@ fn all_of(mut failures: Vec<Failure>) -> Failure {
         return first;
     }
     let count = failures.len();
-    let others = failures.iter().map(|failure| match &failure.remedy {
-        Some(remedy) => format!("{} ({remedy})", failure.line()),
-        None => failure.line(),
-    });
+    let others = failures
+        .iter()
+        .take(SAID)
+        .map(|failure| match &failure.remedy {
+            Some(remedy) => format!("{} ({remedy})", failure.line()),
+            None => failure.line(),
+        });
     let others: Vec<String> = others.collect();
     first.detail([format!("and {count} more:")]).detail(others)
 }
