@@ -749,15 +749,17 @@ async fn forty_unchanged_objects_take_no_time() {
     bench.up(&objects).await.unwrap();
     bench.applier.prune(&bench.keep(&objects)).await.unwrap();
     let mut times = Vec::new();
-    for _ in 0..5 {
-        bench.again(true).await;
+    bench.again(true).await;
+    for _ in 0..6 {
         let began = Instant::now();
         bench.up(&objects).await.unwrap();
         let applied = began.elapsed();
         bench.applier.prune(&bench.keep(&objects)).await.unwrap();
         times.push((applied, began.elapsed()));
     }
+    println!("apply, and with prune: at first {:?}", times[0]);
     times.sort();
     println!("apply, and with prune: median {:?}", times[2]);
-    assert!(times[0].1 < Duration::from_secs(1), "{times:?}");
+    // Half of what `up` with nothing changed may take, and that in a debug build.
+    assert!(times[2].1 < Duration::from_millis(500), "{times:?}");
 }
