@@ -592,6 +592,111 @@ async fn somebody_elses_fields_are_not_taken_unasked() {
 }
 
 #[tokio::test]
+async fn an_autoscalers_replicas_are_kept() {
+    let bench = Bench::new().await;
+    let mut value = deployment("web");
+    value["spec"]["replicas"] = json!(0);
+    let objects = [bench.object(value)];
+    bench.up(&objects).await.unwrap();
+    let namespace = bench.namespace.clone();
+    kubectl(&[
+        "patch",
+        "deployment",
+        "web",
+        "-n",
+        &namespace,
+        "--subresource=scale",
+        "--type=merge",
+        "--field-manager=kube-controller-manager",
+        "-p",
+        r#"{"spec":{"replicas":2}}"#,
+    ]);
+    let outcome = bench.up(&objects).await.unwrap();
+    assert_eq!(
+        outcome.notes,
+        [format!(
+            "deployment/web in {namespace} keeps the replicas that its autoscaler set"
+        )]
+    );
+    assert_eq!(bench.field("deployment/web", "{.spec.replicas}"), "2");
+}
+
+#[tokio::test]
+async fn drift_is_mended_though_nothing_was_edited_here() {
+    let bench = Bench::new().await;
+    let objects = [
+        bench.object(config_map("a", "1")),
+        bench.object(config_map("b", "1")),
+        bench.object(config_map("c", "1")),
+        bench.object(deployment("web")),
+    ];
+    bench.up(&objects).await.unwrap();
+    let namespace = bench.namespace.clone();
+    let patch = |object: &str, patch: &str| {
+        let manager = "--field-manager=kubectl-client-side-apply";
+        kubectl(&[
+            "patch",
+            object,
+            "-n",
+            &namespace,
+            manager,
+            "--type=merge",
+            "-p",
+            patch,
+        ]);
+    };
+    patch("configmap/a", r#"{"data":{"k":"2"}}"#);
+    patch(
+        "deployment/web",
+        r#"{"metadata":{"labels":{"llmdev.dev/service":null}},"spec":{"template":{"spec":{"terminationGracePeriodSeconds":9}}}}"#,
+    );
+    kubectl(&["delete", "configmap", "b", "-n", &namespace]);
+    let outcome = bench.up(&objects).await.unwrap();
+    assert_eq!(bench.field("configmap/a", "{.data.k}"), "1");
+    assert_eq!(bench.field("configmap/b", "{.data.k}"), "1");
+    let path = "{.spec.template.spec.terminationGracePeriodSeconds}";
+    assert_eq!(bench.field("deployment/web", path), "0");
+    let changed = changed(&outcome);
+    assert_eq!(
+        (
+            changed["configmap/a"],
+            changed["configmap/b"],
+            changed["configmap/c"]
+        ),
+        (true, true, false)
+    );
+}
+
+#[tokio::test]
+async fn what_is_just_going_is_waited_for() {
+    let bench = Bench::new().await;
+    let mut value = config_map("a", "1");
+    value["metadata"]["finalizers"] = json!(["example.org/held"]);
+    bench.up(&[bench.object(value)]).await.unwrap();
+    let namespace = bench.namespace.clone();
+    let before = bench.field("configmap/a", "{.metadata.uid}");
+    kubectl(&["delete", "configmap", "a", "-n", &namespace, "--wait=false"]);
+    let release = tokio::task::spawn_blocking(move || {
+        let off = r#"{"metadata":{"finalizers":null}}"#;
+        kubectl(&[
+            "patch",
+            "configmap",
+            "a",
+            "-n",
+            &namespace,
+            "--type=merge",
+            "-p",
+            off,
+        ])
+    });
+    let objects = [bench.object(config_map("a", "1"))];
+    let (outcome, _) = tokio::join!(bench.up(&objects), release);
+    outcome.unwrap();
+    let after = bench.field("configmap/a", "{.metadata.uid}");
+    assert!(!after.is_empty() && after != before, "{before} {after}");
+}
+
+#[tokio::test]
 async fn refusals_name_the_object_and_all_of_them() {
     let bench = Bench::new().await;
     let big = "x".repeat(2_000_000);

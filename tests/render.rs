@@ -564,16 +564,17 @@ async fn helm_charts_are_rendered_without_their_hooks() {
         ("chart/templates/hook.yaml", hook),
         (
             "chart/templates/d.yaml",
-            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: '{{ .Release.Name }}-web'}\n\
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: '{{ .Release.Name }}-web', annotations: {note: '{{ .Values.note }}'}}\n\
           spec: {replicas: {{ .Values.replicas }}, template: {spec: {containers: [{name: c, image: '{{ .Values.image }}'}]}}}\n",
         ),
         ("dev.yaml", "replicas: 2\n"),
     ]);
-    let stack = "render: [{helm: {release: r, chart: chart, values: [dev.yaml], set: {image: web}}}]\nservices: {web: {}}\n";
+    let stack = "render: [{helm: {release: r, chart: chart, values: [dev.yaml], set: {image: web, note: 'a,b'}}}]\nservices: {web: {}}\n";
     let rendered = sandbox.render(stack, &[("web", "web:7")]).await.unwrap();
     assert_eq!(rendered.objects.len(), 1);
     let web = find(&rendered, "deployment/r-web");
     assert_eq!(at(web, "/spec/replicas"), 2);
+    assert_eq!(at(web, "/metadata/annotations/note"), "a,b");
     assert_eq!(at(web, "/spec/template/spec/containers/0/image"), "web:7");
     assert_eq!(
         rendered.notes,
