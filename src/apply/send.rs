@@ -84,9 +84,15 @@ impl Applier {
         &self,
         object: &Object,
         kind: &KindInfo,
+        before: Option<ObjectMeta>,
         conflicts: Conflicts,
     ) -> Result<Sent> {
-        let mut parcel = self.pack(object, kind, conflicts).await?;
+        let mut parcel = self.pack(object, kind, before, conflicts).await?;
+        if let Some(before) = parcel.before.clone()
+            && self.known.is_current(&parcel.target, &parcel.body, &before)
+        {
+            return Ok(parcel.delivered(before));
+        }
         for _ in 0..TRIES {
             let patch = Patch::Apply(&parcel.body);
             let sent = parcel
@@ -94,7 +100,11 @@ impl Applier {
                 .patch_metadata(&object.name, &parcel.params, &patch)
                 .await;
             let status = match sent {
-                Ok(after) => return Ok(parcel.delivered(after.metadata)),
+                Ok(after) => {
+                    self.known
+                        .record(&parcel.target, &parcel.body, &after.metadata);
+                    return Ok(parcel.delivered(after.metadata));
+                }
                 Err(kube::Error::Api(status)) => status,
                 Err(error) => return Err(answer::unreachable(error)),
             };
@@ -118,11 +128,12 @@ impl Applier {
         &self,
         object: &'a Object,
         kind: &KindInfo,
+        before: Option<ObjectMeta>,
         conflicts: Conflicts,
     ) -> Result<Parcel<'a>> {
         let target = self.target(object, kind);
         let api = self.api(kind, target.namespace.as_deref());
-        let before = self.before(&api, &target).await?;
+        let before = self.before(&api, &target, before).await?;
         let standing = self.standing(before.as_ref());
         if let Standing::Strange { stack } = &standing {
             return Err(strange(&target, stack, &self.owner.stack));
@@ -158,12 +169,18 @@ impl Applier {
         &self,
         api: &Api<DynamicObject>,
         target: &Target,
+        listed: Option<ObjectMeta>,
     ) -> Result<Option<ObjectMeta>> {
-        let found = api
-            .get_metadata_opt(&target.name)
-            .await
-            .map_err(answer::unreachable)?;
-        let Some(metadata) = found.map(|found| found.metadata) else {
+        let metadata = match listed {
+            Some(listed) => Some(listed),
+            None => {
+                let found = api.get_metadata_opt(&target.name).await;
+                found
+                    .map_err(answer::unreachable)?
+                    .map(|found| found.metadata)
+            }
+        };
+        let Some(metadata) = metadata else {
             return Ok(None);
         };
         if metadata.deletion_timestamp.is_none() {

@@ -25,7 +25,7 @@ use serde_json::Value;
 pub use emit::to_yaml;
 pub use object::Object;
 
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::owner::Owner;
 use crate::stack::{RenderStep, ServiceId, Stack};
 
@@ -94,7 +94,10 @@ pub async fn render(
     for step in &stack.render {
         let made = match step {
             RenderStep::Kustomize(dir) => kustomize::render(stack, dir, cache).await?,
-            RenderStep::Manifests(globs) => manifests::read(stack, globs)?,
+            RenderStep::Manifests(globs) => {
+                let (root, globs) = (stack.root.clone(), globs.clone());
+                aside(move || manifests::read(&root, &globs)).await?
+            }
             RenderStep::Helm(release) => helm::render(stack, release, cache).await?,
         };
         sources.extend(made.sources);
@@ -106,6 +109,14 @@ pub async fn render(
     rendered.inputs.sort();
     rendered.inputs.dedup();
     Ok(rendered)
+}
+
+/// Runs what reads many files where it holds nobody up.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let crashed = || Failure::failed("reading the manifests was cut off");
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| crashed().because(error))?
 }
 
 fn finish(
