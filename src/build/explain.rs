@@ -36,12 +36,12 @@ fn cause(trouble: &Trouble) -> String {
         .name
         .split_once("] ")
         .map_or(step.name.as_str(), |(_, rest)| rest);
-    if let Some((_, code)) = step
-        .error
-        .rsplit_once("did not complete successfully: exit code: ")
-    {
+    if let Some((_, code)) = step.error.rsplit_once(": exit code: ") {
         let code: String = code.chars().take_while(char::is_ascii_digit).collect();
         return format!("{} exited with code {code}", shortened(instruction));
+    }
+    if let Some(image) = step.name.strip_prefix("[internal] load metadata for ") {
+        return format!("FROM {image}: {}", plain(&step.error));
     }
     if step.name.starts_with("[internal]") || !step.name.starts_with('[') {
         return plain(&step.error);

@@ -98,7 +98,7 @@ impl Progress {
         let step = self.steps.entry(vertex.digest.clone()).or_default();
         let new = step.name.is_empty();
         if new {
-            step.name = self.scrub.text(&one_line(&vertex.name));
+            step.name = self.scrub.text(&step_name(&vertex.name));
         }
         if new && !vertex.cached && vertex.completed.is_none() && !is_internal(&vertex.name) {
             self.header(&vertex.digest, lines);
@@ -148,7 +148,7 @@ impl Progress {
             return;
         }
         if step.name.is_empty() {
-            step.name = self.scrub.text(&one_line(&vertex.name));
+            step.name = self.scrub.text(&step_name(&vertex.name));
         }
         // A step that was stopped because another one failed is not the reason.
         let stopped = vertex.error.ends_with("context canceled");
@@ -204,6 +204,15 @@ fn short(name: &str) -> &str {
     match name.find("] ") {
         Some(end) if name.starts_with('[') => &name[..=end],
         _ => name,
+    }
+}
+
+/// Docker 20.10 numbers the stage even where there is but one.
+fn step_name(name: &str) -> String {
+    let name = one_line(name);
+    match name.strip_prefix("[stage-0 ") {
+        Some(rest) => format!("[{rest}"),
+        None => name,
     }
 }
 
