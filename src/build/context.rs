@@ -63,6 +63,15 @@ pub struct Unreadable {
 }
 
 impl Context {
+    /// All folders of it, absolute: what has to be watched.
+    pub fn folders(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        let inner = self
+            .entries
+            .iter()
+            .filter(|entry| entry.what == What::Folder);
+        std::iter::once(self.root.clone()).chain(inner.map(|entry| self.root.join(&*entry.path)))
+    }
+
     /// Reads a folder. Files that `digests` does not know are read, on all cores.
     pub fn read(
         root: &Path,

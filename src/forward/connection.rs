@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::dial::{DialError, Upstream};
-use super::reach::{Reached, Tries, exists, still_ready, until};
+use super::reach::{Reached, Tries, exists, until};
 use super::replay::{KEPT, may_repeat};
 use super::{Shared, Target, relay};
 
@@ -61,7 +61,7 @@ async fn serve(stream: TcpStream, target: Target, shared: Arc<Shared>) {
         let mut views = shared.views.clone();
         let first = tokio::select! {
             first = first_answer(&mut client, &mut upstream) => first,
-            () = until(&mut views, |view| !exists(view, &pod)) => First::Cut { reset: true },
+            () = until(&mut views, |view| !exists(view, &pod)) => First::Cut,
         };
         let error = match first {
             First::ClientGone => return,
@@ -78,11 +78,8 @@ async fn serve(stream: TcpStream, target: Target, shared: Arc<Shared>) {
             }
             First::Refused(error) if tries.hopeless(&shared, &target, &pod, &error) => return,
             First::Refused(error) => error,
-            First::Cut { reset } => {
-                let going = reset || !still_ready(&views.borrow(), &pod);
-                if replays == REPLAYS || !client.may_go_elsewhere(going) {
-                    return;
-                }
+            First::Cut if replays == REPLAYS || !client.may_go_elsewhere() => return,
+            First::Cut => {
                 replays += 1;
                 tries = Tries::new();
                 DialError::Failed("the connection was cut".to_owned())
@@ -133,12 +130,9 @@ impl Client {
     }
 
     /// Whether a connection that was cut before any answer may begin anew at another pod.
-    fn may_go_elsewhere(&self, pod_is_going: bool) -> bool {
-        match self.sent.as_slice() {
-            // Nothing was asked: nothing can be done twice. A live server that hangs up means it, though.
-            [] => pod_is_going,
-            sent => sent.len() < KEPT && may_repeat(sent),
-        }
+    fn may_go_elsewhere(&self) -> bool {
+        // Nothing was asked: nothing can be done twice.
+        self.sent.is_empty() || (self.sent.len() < KEPT && may_repeat(&self.sent))
     }
 }
 
@@ -147,9 +141,7 @@ enum First {
     /// With these bytes; or with none when the client sent more than is kept, and it can't begin anew.
     Answer(Vec<u8>),
     /// It ended without an answer.
-    Cut {
-        reset: bool,
-    },
+    Cut,
     /// It turned out that the pod was not reached.
     Refused(DialError),
     ClientGone,
@@ -182,11 +174,11 @@ async fn exchange(
         tokio::select! {
             biased;
             answer = relay::read_some(read) => return match answer {
-                Ok(bytes) if bytes.is_empty() => First::Cut { reset: sending.deaf },
+                Ok(bytes) if bytes.is_empty() => First::Cut,
                 Ok(bytes) => First::Answer(bytes),
                 Err(error) => match DialError::from(error) {
                     DialError::Refused => First::Refused(DialError::Refused),
-                    DialError::Failed(_) => First::Cut { reset: true },
+                    DialError::Failed(_) => First::Cut,
                 },
             },
             stayed = sending.step(client, write) => if stayed.is_err() {

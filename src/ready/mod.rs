@@ -9,6 +9,8 @@ mod job;
 mod pod;
 mod problem;
 mod scheduling;
+#[cfg(test)]
+mod tests;
 mod workload;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -58,6 +60,13 @@ pub enum Readiness {
     },
     /// It is not expected to become ready without a change. It may still, and is then [`Readiness::Ready`].
     Failed(Failure),
+}
+
+impl Readiness {
+    /// Not ready yet, for this reason.
+    pub fn waiting(why: impl Into<String>) -> Self {
+        Readiness::Waiting { why: why.into() }
+    }
 }
 
 /// Whether a service is ready, as far as `view` knows.

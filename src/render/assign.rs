@@ -8,6 +8,7 @@ use super::images::repository;
 use super::object::{Object, text};
 use super::{Rendered, config, pods};
 use crate::error::{Failure, Result};
+use crate::stack::diagnostic::nearest;
 use crate::stack::{Service, ServiceId, Stack, WorkloadSpec};
 
 /// Finds each service's workload and marks what belongs to it.
@@ -38,19 +39,32 @@ pub fn services(stack: &Stack, rendered: &mut Rendered) -> Result<()> {
     Ok(())
 }
 
-fn named(stack: &Stack, id: ServiceId, kind: &str, name: &str, objects: &[Object]) -> Result<usize> {
+fn named(
+    stack: &Stack,
+    id: ServiceId,
+    kind: &str,
+    name: &str,
+    objects: &[Object],
+) -> Result<usize> {
     let of_kind = |object: &Object| pods::is_workload(object) && object.kind.to_lowercase() == kind;
-    let ranked = objects.iter().enumerate().filter(|(_, object)| of_kind(object));
+    let ranked = objects
+        .iter()
+        .enumerate()
+        .filter(|(_, object)| of_kind(object));
     let ranked = ranked.map(|(index, object)| (resemblance(&object.name, name), index));
     let ranked: Vec<_> = ranked.filter(|(rank, _)| *rank > 0).collect();
     let best = ranked.iter().map(|(rank, _)| *rank).max();
-    let best: Vec<usize> =
-        ranked.iter().filter(|(rank, _)| Some(*rank) == best).map(|(_, index)| *index).collect();
+    let best: Vec<usize> = ranked
+        .iter()
+        .filter(|(rank, _)| Some(*rank) == best)
+        .map(|(_, index)| *index)
+        .collect();
     let service = &stack.service(id).name;
     match best[..] {
         [index] => Ok(index),
         [] => {
-            let what = format!("the service {service} names {kind}/{name}, and no workload is called so");
+            let what =
+                format!("the service {service} names {kind}/{name}, and no workload is called so");
             Err(none_matches(what, name, objects))
         }
         _ => Err(several_match(stack, id, &best, objects)),
@@ -61,9 +75,15 @@ fn named(stack: &Stack, id: ServiceId, kind: &str, name: &str, objects: &[Object
 fn resemblance(rendered: &str, name: &str) -> u32 {
     if rendered == name {
         8
-    } else if rendered.strip_suffix(name).is_some_and(|before| before.ends_with('-')) {
+    } else if rendered
+        .strip_suffix(name)
+        .is_some_and(|before| before.ends_with('-'))
+    {
         5
-    } else if rendered.strip_prefix(name).is_some_and(|after| after.starts_with('-')) {
+    } else if rendered
+        .strip_prefix(name)
+        .is_some_and(|after| after.starts_with('-'))
+    {
         4
     } else if rendered.contains(&format!("-{name}-")) {
         3
@@ -81,18 +101,25 @@ type Score = (u32, bool);
 impl Guesses {
     fn of(stack: &Stack, objects: &[Object], taken: &BTreeSet<usize>) -> Self {
         let mut guesses: BTreeMap<ServiceId, Vec<(Score, usize)>> = BTreeMap::new();
-        let by_name =
-            || stack.ids().filter(|id| stack.service(*id).workload == WorkloadSpec::ByName);
+        let by_name = || {
+            stack
+                .ids()
+                .filter(|id| stack.service(*id).workload == WorkloadSpec::ByName)
+        };
         for (index, object) in objects.iter().enumerate() {
             if !pods::is_workload(object) || taken.contains(&index) {
                 continue;
             }
-            let scores: Vec<_> =
-                by_name().map(|id| (score(stack.service(id), object), id)).collect();
+            let scores: Vec<_> = by_name()
+                .map(|id| (score(stack.service(id), object), id))
+                .collect();
             // A workload is only thought of for the services that it is most like: `api-gateway` is no `api`
             // where there is a service `api-gateway`.
             let best = scores.iter().map(|(points, _)| *points).max().unwrap_or(0);
-            for (points, id) in scores.into_iter().filter(|(points, _)| *points == best && best > 0) {
+            for (points, id) in scores
+                .into_iter()
+                .filter(|(points, _)| *points == best && best > 0)
+            {
                 let score = (points, pods::keeps_running(object));
                 guesses.entry(id).or_default().push((score, index));
             }
@@ -103,8 +130,11 @@ impl Guesses {
     fn best(&self, stack: &Stack, id: ServiceId, objects: &[Object]) -> Result<usize> {
         let candidates = self.0.get(&id).map_or(&[][..], Vec::as_slice);
         let best = candidates.iter().map(|(score, _)| *score).max();
-        let best: Vec<usize> =
-            candidates.iter().filter(|(score, _)| Some(*score) == best).map(|it| it.1).collect();
+        let best: Vec<usize> = candidates
+            .iter()
+            .filter(|(score, _)| Some(*score) == best)
+            .map(|it| it.1)
+            .collect();
         match best[..] {
             [index] => Ok(index),
             [] => {
@@ -140,26 +170,38 @@ fn score(service: &Service, object: &Object) -> u32 {
 }
 
 fn none_matches(what: String, name: &str, objects: &[Object]) -> Failure {
-    let workloads: Vec<&Object> = objects.iter().filter(|object| pods::is_workload(object)).collect();
-    let near = workloads.iter().map(|object| (distance(&object.name, name), object));
-    let near = near.filter(|(distance, _)| *distance <= 1 + name.len() / 4).min_by_key(|it| it.0);
+    let workloads: Vec<&Object> = objects
+        .iter()
+        .filter(|object| pods::is_workload(object))
+        .collect();
+    let near = nearest(name, workloads.iter().map(|object| object.name.as_str()));
+    let near = near.and_then(|near| workloads.iter().find(|object| object.name == near));
     let remedy = match near {
-        Some((_, object)) => format!("if {} is meant, say `workload: {}`", object.id(), object.id()),
+        Some(object) => format!("if {0} is meant, say `workload: {0}`", object.id()),
         None => "name it with `workload: kind/name`, or say `workload: none`".to_owned(),
     };
     let failure = Failure::config(what).remedy(remedy);
     if workloads.is_empty() {
         return failure.cause("the manifests contain no workload at all");
     }
-    failure.detail(workloads.iter().map(|object| format!("{}  ({})", object.id(), object.origin)))
+    failure.detail(
+        workloads
+            .iter()
+            .map(|object| format!("{}  ({})", object.id(), object.origin)),
+    )
 }
 
 fn several_match(stack: &Stack, id: ServiceId, indices: &[usize], objects: &[Object]) -> Failure {
     let name = &stack.service(id).name;
     let list = indices.iter().map(|index| &objects[*index]);
-    Failure::config(format!("more than one workload could be the service {name}"))
-        .detail(list.map(|object| format!("{}  ({})", object.id(), object.origin)))
-        .remedy(format!("say which with `workload: {}`", objects[indices[0]].id()))
+    Failure::config(format!(
+        "more than one workload could be the service {name}"
+    ))
+    .detail(list.map(|object| format!("{}  ({})", object.id(), object.origin)))
+    .remedy(format!(
+        "say which with `workload: {}`",
+        objects[indices[0]].id()
+    ))
 }
 
 fn refuse_shared(
@@ -171,8 +213,10 @@ fn refuse_shared(
     for (id, index) in found {
         if let Some(other) = owners.insert(index, id) {
             let (one, two) = (&stack.service(*other).name, &stack.service(*id).name);
-            let what =
-                format!("{} is the workload of both {one} and {two}", objects[*index].id());
+            let what = format!(
+                "{} is the workload of both {one} and {two}",
+                objects[*index].id()
+            );
             return Err(Failure::config(what)
                 .remedy("give one of them another `workload:`, or `workload: none`"));
         }
@@ -180,26 +224,15 @@ fn refuse_shared(
     Ok(())
 }
 
-/// Edits between two names.
-fn distance(one: &str, two: &str) -> usize {
-    let two: Vec<char> = two.chars().collect();
-    let mut row: Vec<usize> = (0..=two.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in two.iter().enumerate() {
-            let cost = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[two.len()]
-}
-
 /// Marks what is a service's alone: what selects its pods, and what only its pods use.
 fn companions(stack: &Stack, objects: &mut [Object]) {
     let marks: Vec<_> = objects
         .iter()
-        .map(|object| object.service.or_else(|| companion(object, objects, &stack.namespace)))
+        .map(|object| {
+            object
+                .service
+                .or_else(|| companion(object, objects, &stack.namespace))
+        })
         .collect();
     for (object, mark) in objects.iter_mut().zip(marks) {
         object.service = mark;
@@ -209,10 +242,13 @@ fn companions(stack: &Stack, objects: &mut [Object]) {
 fn companion(object: &Object, objects: &[Object], namespace: &str) -> Option<ServiceId> {
     let neighbours = || {
         let here = object.namespace_or(namespace);
-        objects.iter().filter(move |other| other.namespace_or(namespace) == here)
+        objects
+            .iter()
+            .filter(move |other| other.namespace_or(namespace) == here)
     };
     let uses = |test: &dyn Fn(&Object, &Value) -> bool| {
-        let users = neighbours().filter(|other| pods::template(other).is_some_and(|it| test(other, it)));
+        let users =
+            neighbours().filter(|other| pods::template(other).is_some_and(|it| test(other, it)));
         single(users.map(|user| user.service))
     };
     let name = &object.name;
@@ -239,9 +275,9 @@ fn companion(object: &Object, objects: &[Object], namespace: &str) -> Option<Ser
             uses(&|_, template| config::references(template).contains(&("Secret", name.clone())))
         }
         ("", "PersistentVolumeClaim") => uses(&|_, template| claims(template, name)),
-        ("", "ServiceAccount") => uses(&|_, template| {
-            text(template, "/spec/serviceAccountName").as_ref() == Some(name)
-        }),
+        ("", "ServiceAccount") => {
+            uses(&|_, template| text(template, "/spec/serviceAccountName").as_ref() == Some(name))
+        }
         _ => None,
     }
 }
@@ -257,12 +293,15 @@ fn selects(selector: &Value, template: &Value) -> bool {
         return false;
     };
     let labels = template.pointer("/metadata/labels");
-    wanted.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+    wanted
+        .iter()
+        .all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
 }
 
 fn claims(template: &Value, name: &str) -> bool {
     let volumes = template.pointer("/spec/volumes").and_then(Value::as_array);
-    volumes.into_iter().flatten().any(|volume| {
-        text(volume, "/persistentVolumeClaim/claimName").as_deref() == Some(name)
-    })
+    volumes
+        .into_iter()
+        .flatten()
+        .any(|volume| text(volume, "/persistentVolumeClaim/claimName").as_deref() == Some(name))
 }

@@ -24,8 +24,12 @@ pub fn annotate(objects: &mut [Object], namespace: &str) {
             continue;
         }
         let own_namespace = object.namespace_or(namespace).to_owned();
-        let Some(template) = pods::template_mut(object) else { continue };
-        let Some(digest) = digest_of(template, &own_namespace, &digests) else { continue };
+        let Some(template) = pods::template_mut(object) else {
+            continue;
+        };
+        let Some(digest) = digest_of(template, &own_namespace, &digests) else {
+            continue;
+        };
         if let Some(Value::Object(annotations)) =
             child(template, "metadata").and_then(|metadata| child(metadata, "annotations"))
         {
@@ -44,11 +48,20 @@ fn digests(objects: &[Object], namespace: &str) -> BTreeMap<Key, [u8; 32]> {
         };
         let mut digest = Sha256::new();
         for field in ["data", "binaryData", "stringData"] {
-            let sorted: BTreeMap<_, _> =
-                object.value.get(field).and_then(Value::as_object).into_iter().flatten().collect();
+            let sorted: BTreeMap<_, _> = object
+                .value
+                .get(field)
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten()
+                .collect();
             digest.update(serde_json::to_vec(&sorted).unwrap_or_default());
         }
-        let key = (object.namespace_or(namespace).to_owned(), kind, object.name.clone());
+        let key = (
+            object.namespace_or(namespace).to_owned(),
+            kind,
+            object.name.clone(),
+        );
         digests.insert(key, digest.finalize().into());
     }
     digests
@@ -67,27 +80,51 @@ fn digest_of(
             any = true;
         }
     }
-    any.then(|| all.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    any.then(|| {
+        all.finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    })
 }
 
 /// The ConfigMaps and Secrets that a pod template takes environment or files from.
 pub fn references(template: &Value) -> BTreeSet<(&'static str, String)> {
     let mut found = BTreeSet::new();
-    let Some(spec) = template.get("spec") else { return found };
+    let Some(spec) = template.get("spec") else {
+        return found;
+    };
     for container in pods::containers(template) {
         for env in list(container, "env") {
-            name(&mut found, "ConfigMap", env.pointer("/valueFrom/configMapKeyRef/name"));
-            name(&mut found, "Secret", env.pointer("/valueFrom/secretKeyRef/name"));
+            name(
+                &mut found,
+                "ConfigMap",
+                env.pointer("/valueFrom/configMapKeyRef/name"),
+            );
+            name(
+                &mut found,
+                "Secret",
+                env.pointer("/valueFrom/secretKeyRef/name"),
+            );
         }
         for source in list(container, "envFrom") {
-            name(&mut found, "ConfigMap", source.pointer("/configMapRef/name"));
+            name(
+                &mut found,
+                "ConfigMap",
+                source.pointer("/configMapRef/name"),
+            );
             name(&mut found, "Secret", source.pointer("/secretRef/name"));
         }
     }
     for volume in list(spec, "volumes") {
         name(&mut found, "ConfigMap", volume.pointer("/configMap/name"));
         name(&mut found, "Secret", volume.pointer("/secret/secretName"));
-        for source in volume.get("projected").into_iter().flat_map(|it| list(it, "sources")) {
+        for source in volume
+            .get("projected")
+            .into_iter()
+            .flat_map(|it| list(it, "sources"))
+        {
             name(&mut found, "ConfigMap", source.pointer("/configMap/name"));
             name(&mut found, "Secret", source.pointer("/secret/name"));
         }
@@ -96,14 +133,14 @@ pub fn references(template: &Value) -> BTreeSet<(&'static str, String)> {
 }
 
 fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-    value.get(field).and_then(Value::as_array).into_iter().flatten()
+    value
+        .get(field)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
 }
 
-fn name(
-    found: &mut BTreeSet<(&'static str, String)>,
-    kind: &'static str,
-    value: Option<&Value>,
-) {
+fn name(found: &mut BTreeSet<(&'static str, String)>, kind: &'static str, value: Option<&Value>) {
     if let Some(name) = value.and_then(Value::as_str) {
         found.insert((kind, name.to_owned()));
     }

@@ -89,12 +89,17 @@ fn inline(value: &Value) -> String {
 }
 
 fn plain_or_quoted(text: &str) -> String {
-    if is_plain(text) { text.to_owned() } else { quoted(text) }
+    if is_plain(text) {
+        text.to_owned()
+    } else {
+        quoted(text)
+    }
 }
 
 /// Whether text can stand bare and is still taken for text by every reader.
 fn is_plain(text: &str) -> bool {
-    let safe = |c: char| c.is_ascii_alphanumeric() || "-_./ +$()*%@,;<>=\\^~|!?&[]{}'\"`".contains(c);
+    let safe =
+        |c: char| c.is_ascii_alphanumeric() || "-_./ +$()*%@,;<>=\\^~|!?&[]{}'\"`".contains(c);
     let starts_well =
         text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '_' || c == '(');
     let ends_well = !text.ends_with(' ');
@@ -114,7 +119,12 @@ fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
-            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+            '\u{7f}'..='\u{9f}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{feff}'
+            | '\u{fffe}'
+            | '\u{ffff}' => {
                 out.push_str(&format!("\\u{:04x}", c as u32));
             }
             c => out.push(c),
@@ -125,7 +135,11 @@ fn quoted(text: &str) -> String {
 
 /// Whether a literal block shows it better, and exactly.
 fn is_block(text: &str) -> bool {
-    let printable = |c: char| c == '\n' || c == ' ' || (!c.is_control() && !"\u{2028}\u{2029}\u{feff}\u{fffe}\u{ffff}".contains(c));
+    let printable = |c: char| {
+        c == '\n'
+            || c == ' '
+            || (!c.is_control() && !"\u{2028}\u{2029}\u{feff}\u{fffe}\u{ffff}".contains(c))
+    };
     let first = text.trim_start_matches('\n');
     text.contains('\n')
         && !first.is_empty()

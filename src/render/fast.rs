@@ -20,7 +20,9 @@ pub fn adapt(stack: &Stack, rendered: &mut Rendered) {
         workload(&mut rendered.objects[*index], &mut changes);
         if !changes.is_empty() {
             let changes = changes.join(", ");
-            rendered.notes.push(format!("fast rollout of {}: {changes}", service.name));
+            rendered
+                .notes
+                .push(format!("fast rollout of {}: {changes}", service.name));
         }
     }
 }
@@ -29,21 +31,35 @@ fn workload(object: &mut Object, changes: &mut Vec<String>) {
     if object.kind == "Deployment" {
         strategy(&mut object.value, changes);
     }
-    let seconds = object.value.pointer("/spec/minReadySeconds").and_then(Value::as_i64);
+    let seconds = object
+        .value
+        .pointer("/spec/minReadySeconds")
+        .and_then(Value::as_i64);
     if seconds.is_some_and(|seconds| seconds > 0) {
         object.value["spec"]["minReadySeconds"] = json!(0);
-        changes.push(format!("minReadySeconds {} → 0", seconds.unwrap_or_default()));
+        changes.push(format!(
+            "minReadySeconds {} → 0",
+            seconds.unwrap_or_default()
+        ));
     }
-    let Some(template) = pods::template_mut(object) else { return };
+    let Some(template) = pods::template_mut(object) else {
+        return;
+    };
     for container in pods::containers_mut(template) {
-        let name = container.get("name").and_then(Value::as_str).unwrap_or("?").to_owned();
+        let name = container
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or("?")
+            .to_owned();
         for field in ["startupProbe", "readinessProbe"] {
             if let Some(probe) = container.get_mut(field).filter(|probe| probe.is_object()) {
                 quicken(probe, &format!("{name}.{field}"), changes);
             }
         }
     }
-    let grace = template.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
+    let grace = template
+        .pointer("/spec/terminationGracePeriodSeconds")
+        .and_then(Value::as_i64);
     let grace = grace.unwrap_or(30);
     if grace > GRACE
         && let Some(spec) = child(template, "spec")
@@ -72,8 +88,12 @@ fn strategy(value: &mut Value, changes: &mut Vec<String>) {
 
 /// Asks each second from the start, and for as long as before in total.
 fn quicken(probe: &mut Value, name: &str, changes: &mut Vec<String>) {
-    let number = |field: &str, default: i64| probe.get(field).and_then(Value::as_i64).unwrap_or(default);
-    let (delay, period) = (number("initialDelaySeconds", 0), number("periodSeconds", 10));
+    let number =
+        |field: &str, default: i64| probe.get(field).and_then(Value::as_i64).unwrap_or(default);
+    let (delay, period) = (
+        number("initialDelaySeconds", 0),
+        number("periodSeconds", 10),
+    );
     if delay == 0 && period <= 1 {
         return;
     }
@@ -82,7 +102,9 @@ fn quicken(probe: &mut Value, name: &str, changes: &mut Vec<String>) {
     probe["initialDelaySeconds"] = json!(0);
     probe["periodSeconds"] = json!(1);
     probe["failureThreshold"] = json!(patience);
-    changes.push(format!("{name} after {delay} s every {period} s → at once every 1 s"));
+    changes.push(format!(
+        "{name} after {delay} s every {period} s → at once every 1 s"
+    ));
 }
 
 #[cfg(test)]
@@ -118,8 +140,14 @@ mod tests {
         terminationGracePeriodSeconds 60 → 2
         ");
         let container = &object.value["spec"]["template"]["spec"]["containers"][0];
-        assert_eq!(container["readinessProbe"], json!({"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": 40}));
-        assert_eq!(container["livenessProbe"], json!({"initialDelaySeconds": 20}));
+        assert_eq!(
+            container["readinessProbe"],
+            json!({"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": 40})
+        );
+        assert_eq!(
+            container["livenessProbe"],
+            json!({"initialDelaySeconds": 20})
+        );
         changes.clear();
         workload(&mut object, &mut changes);
         assert!(changes.is_empty(), "{changes:?}");
@@ -127,8 +155,12 @@ mod tests {
 
     #[test]
     fn recreate_stays() {
-        let mut object = object(json!({"spec": {"strategy": {"type": "Recreate"}, "template": {"spec": {}}}}));
+        let mut object =
+            object(json!({"spec": {"strategy": {"type": "Recreate"}, "template": {"spec": {}}}}));
         workload(&mut object, &mut Vec::new());
-        assert_eq!(object.value["spec"]["strategy"], json!({"type": "Recreate"}));
+        assert_eq!(
+            object.value["spec"]["strategy"],
+            json!({"type": "Recreate"})
+        );
     }
 }

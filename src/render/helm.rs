@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokio::process::Command;
 
+use super::Step;
 use super::keep::{Keep, Output};
 use super::kustomize::{find, identity, output_of, step_of};
-use super::Step;
 use crate::error::{Failure, Result};
 use crate::stack::{HelmRelease, Stack};
 
@@ -16,7 +16,10 @@ use crate::stack::{HelmRelease, Stack};
 pub async fn render(stack: &Stack, release: &HelmRelease, cache: &Path) -> Result<Step> {
     let tool = find("helm").ok_or_else(|| {
         Failure::environment("helm is not installed")
-            .cause(format!("`render` of stack.yaml has the chart of {}", release.release))
+            .cause(format!(
+                "`render` of stack.yaml has the chart of {}",
+                release.release
+            ))
             .remedy("install helm (https://helm.sh/docs/intro/install)")
     })?;
     for values in &release.values {
@@ -45,7 +48,11 @@ pub async fn render(stack: &Stack, release: &HelmRelease, cache: &Path) -> Resul
     };
     let mut inputs: Vec<PathBuf> = release.values.clone();
     inputs.push(release.chart.clone());
-    Ok(step_of(output, &format!("helm {}", release.release), inputs))
+    Ok(step_of(
+        output,
+        &format!("helm {}", release.release),
+        inputs,
+    ))
 }
 
 fn words(stack: &Stack, release: &HelmRelease) -> Vec<String> {
@@ -57,8 +64,18 @@ fn words(stack: &Stack, release: &HelmRelease) -> Vec<String> {
         "--include-crds".to_owned(),
         format!("--namespace={namespace}"),
     ];
-    words.extend(release.values.iter().map(|file| format!("--values={}", file.display())));
-    words.extend(release.set.iter().map(|(key, value)| format!("--set={key}={value}")));
+    words.extend(
+        release
+            .values
+            .iter()
+            .map(|file| format!("--values={}", file.display())),
+    );
+    words.extend(
+        release
+            .set
+            .iter()
+            .map(|(key, value)| format!("--set={key}={value}")),
+    );
     words
 }
 
@@ -78,13 +95,20 @@ fn without_hooks(mut output: Output) -> Output {
     let mut left_out = Vec::new();
     output.documents.retain(|document| {
         let hook = document.pointer("/metadata/annotations/helm.sh~1hook");
-        let Some(hook) = hook.and_then(Value::as_str) else { return true };
-        let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?");
+        let Some(hook) = hook.and_then(Value::as_str) else {
+            return true;
+        };
+        let name = document
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or("?");
         left_out.push(format!("{name} ({hook})"));
         false
     });
     if !left_out.is_empty() {
-        output.warnings.push(format!("hooks are not run: {}", left_out.join(", ")));
+        output
+            .warnings
+            .push(format!("hooks are not run: {}", left_out.join(", ")));
     }
     output
 }

@@ -11,13 +11,17 @@ use crate::stack::{Stack, WorkloadSpec};
 pub fn set(stack: &Stack, images: &BTreeMap<String, String>, rendered: &mut Rendered) {
     let mut used = BTreeSet::new();
     for object in &mut rendered.objects {
-        let Some(template) = pods::template_mut(object) else { continue };
+        let Some(template) = pods::template_mut(object) else {
+            continue;
+        };
         for container in pods::containers_mut(template) {
             used.extend(set_container(container, images));
         }
     }
     for service in &stack.services {
-        let Some(build) = &service.build else { continue };
+        let Some(build) = &service.build else {
+            continue;
+        };
         let expected = images.contains_key(&build.image) && service.workload != WorkloadSpec::None;
         if expected && !used.contains(&build.image) {
             rendered.notes.push(format!(

@@ -12,9 +12,23 @@ const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomizat
 
 /// Fields that name no files.
 const HARMLESS: [&str; 17] = [
-    "apiVersion", "kind", "metadata", "namePrefix", "nameSuffix", "namespace", "commonLabels",
-    "commonAnnotations", "labels", "images", "replicas", "vars", "generatorOptions",
-    "buildMetadata", "sortOptions", "inventory", "validate",
+    "apiVersion",
+    "kind",
+    "metadata",
+    "namePrefix",
+    "nameSuffix",
+    "namespace",
+    "commonLabels",
+    "commonAnnotations",
+    "labels",
+    "images",
+    "replicas",
+    "vars",
+    "generatorOptions",
+    "buildMetadata",
+    "sortOptions",
+    "inventory",
+    "validate",
 ];
 
 /// The inputs of a kustomization.
@@ -28,7 +42,10 @@ pub struct Inputs {
 
 /// Follows a kustomization.
 pub fn of(dir: &Path) -> Inputs {
-    let mut inputs = Inputs { files: BTreeSet::new(), complete: true };
+    let mut inputs = Inputs {
+        files: BTreeSet::new(),
+        complete: true,
+    };
     folder(dir, &mut inputs, &mut BTreeSet::new());
     inputs
 }
@@ -37,14 +54,24 @@ fn folder(dir: &Path, inputs: &mut Inputs, seen: &mut BTreeSet<PathBuf>) {
     if !seen.insert(dir.to_owned()) {
         return;
     }
-    let Some(file) = NAMES.iter().map(|name| dir.join(name)).find(|file| file.is_file()) else {
+    let Some(file) = NAMES
+        .iter()
+        .map(|name| dir.join(name))
+        .find(|file| file.is_file())
+    else {
         inputs.complete = false;
         return;
     };
     let text = std::fs::read_to_string(&file).unwrap_or_default();
     inputs.files.insert(file);
     let documents = yaml::documents(&text).unwrap_or_default();
-    let [yaml::Document { value: Value::Object(fields), .. }] = &documents[..] else {
+    let [
+        yaml::Document {
+            value: Value::Object(fields),
+            ..
+        },
+    ] = &documents[..]
+    else {
         inputs.complete = false;
         return;
     };
@@ -66,7 +93,9 @@ fn one_field(
             items().for_each(|item| path(dir, item.as_str(), inputs, seen));
         }
         "patchesStrategicMerge" => {
-            let files = items().filter_map(Value::as_str).filter(|text| !text.contains('\n'));
+            let files = items()
+                .filter_map(Value::as_str)
+                .filter(|text| !text.contains('\n'));
             files.for_each(|file| path(dir, Some(file), inputs, seen));
         }
         "patches" | "patchesJson6902" | "replacements" => {
@@ -87,7 +116,12 @@ fn one_field(
 }
 
 fn generator(dir: &Path, item: &Value, inputs: &mut Inputs, seen: &mut BTreeSet<PathBuf>) {
-    let list = |field: &str| item.get(field).and_then(Value::as_array).into_iter().flatten();
+    let list = |field: &str| {
+        item.get(field)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    };
     for file in list("files").filter_map(Value::as_str) {
         let file = file.split_once('=').map_or(file, |(_, file)| file);
         path(dir, Some(file), inputs, seen);
@@ -124,26 +158,56 @@ mod tests {
     fn everything_that_is_named_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        write(&root, &[
-            ("dev/kustomization.yaml", "namePrefix: dev-\nresources: [../base]\ncomponents: [../part]\n\
+        write(
+            &root,
+            &[
+                (
+                    "dev/kustomization.yaml",
+                    "namePrefix: dev-\nresources: [../base]\ncomponents: [../part]\n\
               patches: [{path: p.yaml}, {patch: '- op: x'}]\n\
-              configMapGenerator: [{name: a, files: [k=conf/a.toml, b.txt], envs: [c.env]}]\n"),
-            ("dev/p.yaml", ""), ("dev/conf/a.toml", ""), ("dev/b.txt", ""), ("dev/c.env", ""),
-            ("dev/unused.yaml", ""),
-            ("base/Kustomization", "resources: [a.yaml]\n"), ("base/a.yaml", ""),
-            ("part/kustomization.yml", "kind: Component\n"),
-        ]);
+              configMapGenerator: [{name: a, files: [k=conf/a.toml, b.txt], envs: [c.env]}]\n",
+                ),
+                ("dev/p.yaml", ""),
+                ("dev/conf/a.toml", ""),
+                ("dev/b.txt", ""),
+                ("dev/c.env", ""),
+                ("dev/unused.yaml", ""),
+                ("base/Kustomization", "resources: [a.yaml]\n"),
+                ("base/a.yaml", ""),
+                ("part/kustomization.yml", "kind: Component\n"),
+            ],
+        );
         let inputs = of(&root.join("dev"));
-        let names: Vec<_> = inputs.files.iter().map(|it| it.strip_prefix(&root).unwrap().to_str().unwrap()).collect();
-        assert_eq!(names, ["base/Kustomization", "base/a.yaml", "dev/b.txt", "dev/c.env", "dev/conf/a.toml",
-            "dev/kustomization.yaml", "dev/p.yaml", "part/kustomization.yml"]);
+        let names: Vec<_> = inputs
+            .files
+            .iter()
+            .map(|it| it.strip_prefix(&root).unwrap().to_str().unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "base/Kustomization",
+                "base/a.yaml",
+                "dev/b.txt",
+                "dev/c.env",
+                "dev/conf/a.toml",
+                "dev/kustomization.yaml",
+                "dev/p.yaml",
+                "part/kustomization.yml"
+            ]
+        );
         assert!(inputs.complete);
     }
 
     #[test]
     fn what_cannot_be_followed_is_not_complete() {
-        for text in ["resources: ['https://example.org/x.yaml']", "helmCharts: [{name: x}]", "resources: [gone.yaml]",
-            "generators: [g.yaml]", "a: 1\na: 2"] {
+        for text in [
+            "resources: ['https://example.org/x.yaml']",
+            "helmCharts: [{name: x}]",
+            "resources: [gone.yaml]",
+            "generators: [g.yaml]",
+            "a: 1\na: 2",
+        ] {
             let dir = tempfile::tempdir().unwrap();
             write(dir.path(), &[("kustomization.yaml", text)]);
             assert!(!of(dir.path()).complete, "{text}");

@@ -44,7 +44,10 @@ impl Keep {
         }
         let name = blake3::hash(step.as_bytes()).to_hex();
         let file = cache.join("render").join(format!("{}.json", &name[..16]));
-        Some(Keep { file, digest: digest.finalize().to_hex().to_string() })
+        Some(Keep {
+            file,
+            digest: digest.finalize().to_hex().to_string(),
+        })
     }
 
     /// What is kept, if it was made from the same inputs.
@@ -55,7 +58,10 @@ impl Keep {
 
     /// Keeps it. That it cannot be kept costs time only, so it is no failure.
     pub fn put(self, output: Output) -> Output {
-        let kept = Kept { digest: self.digest, output };
+        let kept = Kept {
+            digest: self.digest,
+            output,
+        };
         if let Err(error) = write(&self.file, &kept) {
             tracing::debug!(file = %self.file.display(), %error, "rendered output is not kept");
         }
@@ -66,7 +72,10 @@ impl Keep {
 /// For its owner's eyes only: Secrets are in it.
 fn write(file: &Path, kept: &Kept) -> std::io::Result<()> {
     let dir = file.parent().unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)?;
     let fresh = file.with_extension(format!("{}.new", std::process::id()));
     let mut out = fs::OpenOptions::new();
     out.write(true).create(true).truncate(true).mode(0o600);

@@ -12,11 +12,19 @@ use crate::stack::Stack;
 
 /// Renders a folder that has a kustomization.
 pub async fn render(stack: &Stack, dir: &Path, cache: &Path) -> Result<Step> {
-    let shown = dir.strip_prefix(&stack.root).unwrap_or(dir).display().to_string();
+    let shown = dir
+        .strip_prefix(&stack.root)
+        .unwrap_or(dir)
+        .display()
+        .to_string();
     let inputs = inputs::of(dir);
     let (tool, words) = tool()?;
     let step = format!("{} {} {}", identity(&tool), words.join(" "), dir.display());
-    let keep = if inputs.complete { Keep::new(cache, &step, &inputs.files) } else { None };
+    let keep = if inputs.complete {
+        Keep::new(cache, &step, &inputs.files)
+    } else {
+        None
+    };
     let kept = keep.as_ref().and_then(Keep::get);
     let output = match kept {
         Some(output) => output,
@@ -35,10 +43,22 @@ pub async fn render(stack: &Stack, dir: &Path, cache: &Path) -> Result<Step> {
 
 /// What a tool said, as a step.
 pub fn step_of(output: Output, origin: &str, inputs: Vec<PathBuf>) -> Step {
-    let number = |(index, value)| Source { value, origin: format!("{origin}, document {}", index + 1) };
+    let number = |(index, value)| Source {
+        value,
+        origin: format!("{origin}, document {}", index + 1),
+    };
     Step {
-        sources: output.documents.into_iter().enumerate().map(number).collect(),
-        notes: output.warnings.iter().map(|line| format!("{origin}: {line}")).collect(),
+        sources: output
+            .documents
+            .into_iter()
+            .enumerate()
+            .map(number)
+            .collect(),
+        notes: output
+            .warnings
+            .iter()
+            .map(|line| format!("{origin}: {line}"))
+            .collect(),
         inputs,
     }
 }
@@ -58,14 +78,20 @@ fn tool() -> Result<(PathBuf, Vec<&'static str>)> {
 /// A program on `PATH`.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
 }
 
 /// Which program it is, so that another version renders anew.
 pub fn identity(tool: &Path) -> String {
     let meta = tool.metadata().ok();
     let changed = meta.as_ref().and_then(|meta| meta.modified().ok());
-    format!("{} {:?} {changed:?}", tool.display(), meta.map(|meta| meta.len()))
+    format!(
+        "{} {:?} {changed:?}",
+        tool.display(),
+        meta.map(|meta| meta.len())
+    )
 }
 
 async fn run(tool: &Path, words: &[&str], dir: &Path, shown: &str) -> Result<Output> {
@@ -76,11 +102,20 @@ async fn run(tool: &Path, words: &[&str], dir: &Path, shown: &str) -> Result<Out
 
 /// Runs a tool that prints manifests. It ends with the future.
 pub async fn output_of(mut command: Command, failed: &str) -> Result<Output> {
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.map_err(|error| {
-        let program = command.as_std().get_program().to_string_lossy().into_owned();
-        let failure = Failure::environment(format!("cannot run {program}"));
-        failure.because(error)
-    })?;
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| {
+            let program = command
+                .as_std()
+                .get_program()
+                .to_string_lossy()
+                .into_owned();
+            let failure = Failure::environment(format!("cannot run {program}"));
+            failure.because(error)
+        })?;
     let lines: Vec<String> = String::from_utf8_lossy(&output.stderr)
         .lines()
         .filter(|line| !line.trim().is_empty())
@@ -99,6 +134,12 @@ pub async fn output_of(mut command: Command, failed: &str) -> Result<Output> {
             .cause(format!("line {} of its output: {}", error.line, error.what))
             .detail([line])
     })?;
-    let documents = documents.into_iter().map(|document| document.value).collect();
-    Ok(Output { documents, warnings: lines })
+    let documents = documents
+        .into_iter()
+        .map(|document| document.value)
+        .collect();
+    Ok(Output {
+        documents,
+        warnings: lines,
+    })
 }

@@ -37,7 +37,11 @@ pub fn read(stack: &Stack, globs: &[String]) -> Result<Step> {
 
 /// The documents of a file, with their places.
 pub fn read_file(root: &Path, file: &Path) -> Result<Vec<Source>> {
-    let shown = file.strip_prefix(root).unwrap_or(file).display().to_string();
+    let shown = file
+        .strip_prefix(root)
+        .unwrap_or(file)
+        .display()
+        .to_string();
     let bytes = std::fs::read(file).map_err(|error| {
         let what = format!("cannot read {shown}");
         Failure::config(what).because(error)
@@ -74,30 +78,45 @@ fn matching(root: &Path, fixed: &Path, glob: &str) -> Result<Vec<PathBuf>> {
     if plain.is_file() {
         return Ok(vec![plain]);
     }
-    let matcher = GlobBuilder::new(glob).literal_separator(true).build().map_err(|error| {
-        let what = format!("`render` has a glob that is none: {glob}");
-        Failure::config(what).because(error)
-    })?;
+    let matcher = GlobBuilder::new(glob)
+        .literal_separator(true)
+        .build()
+        .map_err(|error| {
+            let what = format!("`render` has a glob that is none: {glob}");
+            Failure::config(what).because(error)
+        })?;
     let matcher = matcher.compile_matcher();
     let mut found = Vec::new();
-    walk(fixed, glob.contains("**"), glob.matches('/').count(), root, &mut |path| {
-        let relative = path.strip_prefix(root).unwrap_or(path);
-        if matcher.is_match(relative) {
-            found.push(path.to_owned());
-        }
-    });
+    walk(
+        fixed,
+        glob.contains("**"),
+        glob.matches('/').count(),
+        root,
+        &mut |path| {
+            let relative = path.strip_prefix(root).unwrap_or(path);
+            if matcher.is_match(relative) {
+                found.push(path.to_owned());
+            }
+        },
+    );
     found.sort();
     Ok(found)
 }
 
 /// All files below a folder, no deeper than the glob can reach.
 fn walk(dir: &Path, any_depth: bool, depth: usize, root: &Path, found: &mut dyn FnMut(&Path)) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
     for entry in entries.flatten() {
         let path = entry.path();
-        let Ok(kind) = entry.file_type() else { continue };
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
         if kind.is_dir() {
-            let deep = path.strip_prefix(root).map_or(0, |it| it.components().count());
+            let deep = path
+                .strip_prefix(root)
+                .map_or(0, |it| it.components().count());
             if any_depth || deep <= depth {
                 walk(&path, any_depth, depth, root, found);
             }

@@ -45,8 +45,21 @@ pub struct Rendered {
 impl Rendered {
     /// The objects of one service, or with none those of the stack as a whole.
     pub fn of(&self, service: Option<ServiceId>) -> Vec<&Object> {
-        self.objects.iter().filter(|object| object.service == service).collect()
+        self.objects
+            .iter()
+            .filter(|object| object.service == service)
+            .collect()
     }
+}
+
+/// The images that an object's pods name.
+pub fn images_of(object: &Object) -> Vec<String> {
+    let containers = pods::template(object)
+        .into_iter()
+        .flat_map(pods::containers);
+    containers
+        .filter_map(|container| Some(container.get("image")?.as_str()?.to_owned()))
+        .collect()
 }
 
 /// What one render step gives before anything is set on it.
@@ -102,7 +115,11 @@ fn finish(
     rendered: &mut Rendered,
 ) -> Result<()> {
     assign::services(stack, rendered)?;
-    rendered.inputs.extend(secrets::set(stack, &mut rendered.objects, &mut rendered.notes)?);
+    rendered.inputs.extend(secrets::set(
+        stack,
+        &mut rendered.objects,
+        &mut rendered.notes,
+    )?);
     images::set(stack, images, rendered);
     fast::adapt(stack, rendered);
     config::annotate(&mut rendered.objects, &stack.namespace);

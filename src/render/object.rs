@@ -30,7 +30,9 @@ pub struct Object {
 impl Object {
     /// The API group; empty for the core group.
     pub fn group(&self) -> &str {
-        self.api_version.rsplit_once('/').map_or("", |(group, _)| group)
+        self.api_version
+            .rsplit_once('/')
+            .map_or("", |(group, _)| group)
     }
 
     /// `kind/name` as kubectl writes it.
@@ -58,9 +60,18 @@ fn open(source: Source, objects: &mut Vec<Object>) -> Result<()> {
     let Source { mut value, origin } = source;
     let kind = text(&value, "/kind").unwrap_or_default();
     if kind.ends_with("List") && value.get("items").is_some_and(Value::is_array) {
-        let items = value["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        let items = value["items"]
+            .as_array_mut()
+            .map(std::mem::take)
+            .unwrap_or_default();
         for (index, value) in items.into_iter().enumerate() {
-            open(Source { value, origin: format!("{origin}, item {}", index + 1) }, objects)?;
+            open(
+                Source {
+                    value,
+                    origin: format!("{origin}, item {}", index + 1),
+                },
+                objects,
+            )?;
         }
         return Ok(());
     }
@@ -79,7 +90,9 @@ fn named(value: Value, origin: String) -> Result<Object> {
             let what = format!("the object in {origin} has no {name}");
             Failure::config(what).remedy("every object needs apiVersion, kind and metadata.name")
         };
-        text(&value, path).filter(|text| !text.is_empty()).ok_or_else(missing)
+        text(&value, path)
+            .filter(|text| !text.is_empty())
+            .ok_or_else(missing)
     };
     Ok(Object {
         api_version: field("/apiVersion")?,
@@ -95,11 +108,19 @@ fn named(value: Value, origin: String) -> Result<Object> {
 fn refuse_twins(objects: &[Object]) -> Result<()> {
     let mut seen = HashMap::new();
     for object in objects {
-        let key = (object.group(), &object.kind, &object.namespace, &object.name);
+        let key = (
+            object.group(),
+            &object.kind,
+            &object.namespace,
+            &object.name,
+        );
         if let Some(first) = seen.insert(key, object) {
             let what = format!("{} is rendered twice", object.id());
             return Err(Failure::config(what)
-                .cause(format!("once in {}, once in {}", first.origin, object.origin))
+                .cause(format!(
+                    "once in {}, once in {}",
+                    first.origin, object.origin
+                ))
                 .remedy("remove one of the two, or rename it"));
         }
     }
@@ -108,7 +129,10 @@ fn refuse_twins(objects: &[Object]) -> Result<()> {
 
 /// A string in a value; a scalar that YAML took for a number or boolean is not one.
 pub(super) fn text(value: &Value, path: &str) -> Option<String> {
-    value.pointer(path).and_then(Value::as_str).map(str::to_owned)
+    value
+        .pointer(path)
+        .and_then(Value::as_str)
+        .map(str::to_owned)
 }
 
 /// The mapping at a field of a mapping, made when it is not there. None: something else stands there.
@@ -128,12 +152,16 @@ mod tests {
     use super::*;
 
     fn source(value: Value) -> Source {
-        Source { value, origin: "k8s/a.yaml:3".into() }
+        Source {
+            value,
+            origin: "k8s/a.yaml:3".into(),
+        }
     }
 
     #[test]
     fn lists_are_opened() {
-        let pod = |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}});
+        let pod =
+            |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}});
         let list = json!({"apiVersion": "v1", "kind": "List", "items": [pod("a"), pod("b")]});
         let objects = parse(vec![source(list)]).unwrap();
         assert_eq!(objects[1].origin, "k8s/a.yaml:3, item 2");
@@ -143,10 +171,22 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let table = [
-            (json!({"kind": "A", "metadata": {"name": "x"}}), "the object in k8s/a.yaml:3 has no apiVersion"),
-            (json!({"apiVersion": "v1", "metadata": {"name": "x"}}), "the object in k8s/a.yaml:3 has no kind"),
-            (json!({"apiVersion": "v1", "kind": "A"}), "the object in k8s/a.yaml:3 has no metadata.name"),
-            (json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": 5}}), "the object in k8s/a.yaml:3 has no metadata.name"),
+            (
+                json!({"kind": "A", "metadata": {"name": "x"}}),
+                "the object in k8s/a.yaml:3 has no apiVersion",
+            ),
+            (
+                json!({"apiVersion": "v1", "metadata": {"name": "x"}}),
+                "the object in k8s/a.yaml:3 has no kind",
+            ),
+            (
+                json!({"apiVersion": "v1", "kind": "A"}),
+                "the object in k8s/a.yaml:3 has no metadata.name",
+            ),
+            (
+                json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": 5}}),
+                "the object in k8s/a.yaml:3 has no metadata.name",
+            ),
             (json!([1]), "k8s/a.yaml:3 is not a Kubernetes object"),
         ];
         for (value, what) in table {
@@ -160,7 +200,10 @@ mod tests {
         let mut two = one.clone();
         two["apiVersion"] = json!("apps/v1beta1");
         let failure = parse(vec![source(one.clone()), source(two)]).unwrap_err();
-        assert_eq!(failure.line(), "deployment/x is rendered twice: once in k8s/a.yaml:3, once in k8s/a.yaml:3");
+        assert_eq!(
+            failure.line(),
+            "deployment/x is rendered twice: once in k8s/a.yaml:3, once in k8s/a.yaml:3"
+        );
         let mut other = one.clone();
         other["apiVersion"] = json!("example.org/v1");
         assert_eq!(parse(vec![source(one), source(other)]).unwrap().len(), 2);

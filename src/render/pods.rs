@@ -22,7 +22,10 @@ pub const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralCon
 /// JSON pointer to what has a pod's `metadata` and `spec`; none: the kind runs no pods.
 pub fn template_path(object: &Object) -> Option<&'static str> {
     let group = object.group();
-    KINDS.iter().find(|(of, kind, _)| *of == group && *kind == object.kind).map(|found| found.2)
+    KINDS
+        .iter()
+        .find(|(of, kind, _)| *of == group && *kind == object.kind)
+        .map(|found| found.2)
 }
 
 /// What has a pod's `metadata` and `spec`.
@@ -38,7 +41,9 @@ pub fn template_mut(object: &mut Object) -> Option<&mut Value> {
 
 /// All containers of a pod template.
 pub fn containers(template: &Value) -> impl Iterator<Item = &Value> {
-    let lists = CONTAINERS.iter().filter_map(|field| template.get("spec")?.get(field)?.as_array());
+    let lists = CONTAINERS
+        .iter()
+        .filter_map(|field| template.get("spec")?.get(field)?.as_array());
     lists.flatten()
 }
 
@@ -52,7 +57,8 @@ pub fn containers_mut(template: &mut Value) -> impl Iterator<Item = &mut Value> 
 
 /// Whether it is a kind that a service can be.
 pub fn is_workload(object: &Object) -> bool {
-    template_path(object).is_some() && !matches!(object.kind.as_str(), "ReplicaSet" | "ReplicationController")
+    template_path(object).is_some()
+        && !matches!(object.kind.as_str(), "ReplicaSet" | "ReplicationController")
 }
 
 /// Whether it keeps its pods running rather than running them once.

@@ -37,11 +37,18 @@ pub fn set(stack: &Stack, objects: &mut [Object], notes: &mut Vec<String>) -> Re
             }
         }
     }
-    Ok(stack.secrets.iter().map(|secret| secret.env_file.clone()).collect())
+    Ok(stack
+        .secrets
+        .iter()
+        .map(|secret| secret.env_file.clone())
+        .collect())
 }
 
 fn shown(stack: &Stack, file: &Path) -> String {
-    file.strip_prefix(&stack.root).unwrap_or(file).display().to_string()
+    file.strip_prefix(&stack.root)
+        .unwrap_or(file)
+        .display()
+        .to_string()
 }
 
 /// The Secrets of that name, be it with an overlay's prefix or suffix or kustomize's hash.
@@ -50,16 +57,25 @@ fn targets(secret: &SecretSpec, objects: &[Object]) -> Result<Vec<usize>> {
         let all = objects.iter().enumerate();
         all.filter(|(_, object)| object.kind == "Secret" && object.group().is_empty())
     };
-    let ranked: Vec<_> = all().map(|(index, object)| (rank(&object.name, &secret.name), index)).collect();
+    let ranked: Vec<_> = all()
+        .map(|(index, object)| (rank(&object.name, &secret.name), index))
+        .collect();
     let best = ranked.iter().map(|(rank, _)| *rank).max().unwrap_or(0);
     if best == 0 {
-        let what = format!("`secrets` names {}, and no Secret of the manifests is called so", secret.name);
+        let what = format!(
+            "`secrets` names {}, and no Secret of the manifests is called so",
+            secret.name
+        );
         let names = all().map(|(_, object)| format!("{}  ({})", object.id(), object.origin));
         return Err(Failure::config(what)
             .detail(names)
             .remedy("name a Secret that the manifests contain, or add it to them"));
     }
-    Ok(ranked.into_iter().filter(|(rank, _)| *rank == best).map(|(_, index)| index).collect())
+    Ok(ranked
+        .into_iter()
+        .filter(|(rank, _)| *rank == best)
+        .map(|(_, index)| index)
+        .collect())
 }
 
 fn rank(rendered: &str, name: &str) -> u32 {
@@ -67,7 +83,10 @@ fn rank(rendered: &str, name: &str) -> u32 {
         Some((before, hash)) if is_hash(hash) => before,
         _ => rendered,
     };
-    let prefixed = |text: &str| text.strip_suffix(name).is_some_and(|before| before.ends_with('-'));
+    let prefixed = |text: &str| {
+        text.strip_suffix(name)
+            .is_some_and(|before| before.ends_with('-'))
+    };
     if rendered == name {
         6
     } else if unhashed == name {
@@ -145,7 +164,10 @@ fn unquote(text: &str) -> Option<String> {
         if text.starts_with('#') {
             return Some(String::new());
         }
-        let end = text.find(" #").or_else(|| text.find("\t#")).unwrap_or(text.len());
+        let end = text
+            .find(" #")
+            .or_else(|| text.find("\t#"))
+            .unwrap_or(text.len());
         return Some(text[..end].trim_end().to_owned());
     };
     let mut value = String::new();
@@ -178,19 +200,39 @@ mod tests {
     fn env_files_are_read_as_shells_and_docker_read_them() {
         let text = "# comment\nA=1\nexport B = two words # said\nC='it # is'\nD=\"a\\nb \\\"c\\\"\" # x\n\nE=\nF=a=b#c\n";
         let read = parse(text).unwrap();
-        let table = [("A", "1"), ("B", "two words"), ("C", "it # is"), ("D", "a\nb \"c\""), ("E", ""), ("F", "a=b#c")];
+        let table = [
+            ("A", "1"),
+            ("B", "two words"),
+            ("C", "it # is"),
+            ("D", "a\nb \"c\""),
+            ("E", ""),
+            ("F", "a=b#c"),
+        ];
         for (name, value) in table {
             assert_eq!(read[name], value, "{name}");
         }
         assert_eq!(read.len(), table.len());
-        for (text, line) in [("A=1\nnonsense\n", 2), ("A='x", 1), ("=x", 1), ("A=\"x\" y", 1)] {
+        for (text, line) in [
+            ("A=1\nnonsense\n", 2),
+            ("A='x", 1),
+            ("=x", 1),
+            ("A=\"x\" y", 1),
+        ] {
             assert_eq!(parse(text), Err(line), "{text}");
         }
     }
 
     #[test]
     fn the_nearest_name_is_meant() {
-        let order = ["s", "s-2bcdfghkmt", "dev-s", "dev-s-2bcdfghkmt", "s-tls", "dev-s-tls", "sx"];
+        let order = [
+            "s",
+            "s-2bcdfghkmt",
+            "dev-s",
+            "dev-s-2bcdfghkmt",
+            "s-tls",
+            "dev-s-tls",
+            "sx",
+        ];
         let ranks: Vec<_> = order.iter().map(|name| rank(name, "s")).collect();
         assert_eq!(ranks, [6, 5, 4, 3, 2, 1, 0]);
     }

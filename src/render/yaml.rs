@@ -39,7 +39,11 @@ pub fn documents(text: &str) -> Result<Vec<Document>, Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let options = granit_parser::options! { emit_comments: false };
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut reader = Reader { parser, anchors: HashMap::new(), nodes: 0 };
+    let mut reader = Reader {
+        parser,
+        anchors: HashMap::new(),
+        nodes: 0,
+    };
     let mut found = Vec::new();
     while let Some((event, _)) = reader.next()? {
         if !matches!(event, Event::DocumentStart(..)) {
@@ -49,7 +53,10 @@ pub fn documents(text: &str) -> Result<Vec<Document>, Error> {
         let (event, span) = reader.expect()?;
         let value = reader.node(event, span)?;
         if !value.is_null() {
-            found.push(Document { line: span.start.line(), value });
+            found.push(Document {
+                line: span.start.line(),
+                value,
+            });
         }
     }
     Ok(found)
@@ -71,7 +78,11 @@ impl<'text> Reader<'text> {
     }
 
     fn expect(&mut self) -> Result<(Event<'text>, Span), Error> {
-        let end = Error { line: 1, column: 1, what: "the file ends too early".to_owned() };
+        let end = Error {
+            line: 1,
+            column: 1,
+            what: "the file ends too early".to_owned(),
+        };
         self.next()?.ok_or(end)
     }
 
@@ -96,7 +107,8 @@ impl<'text> Reader<'text> {
             other => return Err(at(span, format!("{other:?} is not expected here"))),
         };
         if anchor != 0 {
-            self.anchors.insert(anchor, (value.clone(), self.nodes - before));
+            self.anchors
+                .insert(anchor, (value.clone(), self.nodes - before));
         }
         Ok(value)
     }
@@ -136,7 +148,10 @@ impl<'text> Reader<'text> {
             }
             let key = key_text(key, span)?;
             if let Some(line) = lines.insert(key.clone(), span.start.line()) {
-                return Err(at(span, format!("the key `{key}` stands twice, first in line {line}")));
+                return Err(at(
+                    span,
+                    format!("the key `{key}` stands twice, first in line {line}"),
+                ));
             }
             map.insert(key, value);
         }
@@ -144,7 +159,11 @@ impl<'text> Reader<'text> {
 }
 
 fn at(span: Span, what: impl Into<String>) -> Error {
-    Error { line: span.start.line(), column: span.start.col() + 1, what: what.into() }
+    Error {
+        line: span.start.line(),
+        column: span.start.col() + 1,
+        what: what.into(),
+    }
 }
 
 fn is_merge(event: &Event<'_>) -> bool {
@@ -158,7 +177,9 @@ fn merge(map: &mut Map<String, Value>, value: Value, span: Span) -> Result<(), E
         Value::Object(merged) => map.extend(merged),
         Value::Array(list) => {
             for item in list.into_iter().rev() {
-                let Value::Object(merged) = item else { return Err(wrong()) };
+                let Value::Object(merged) = item else {
+                    return Err(wrong());
+                };
                 map.extend(merged);
             }
         }
@@ -183,11 +204,20 @@ fn scalar_value(
     span: Span,
 ) -> Result<Value, Error> {
     let plain = || {
-        let no_json = || at(span, format!("`{text}` has no value that Kubernetes can store"));
+        let no_json = || {
+            at(
+                span,
+                format!("`{text}` has no value that Kubernetes can store"),
+            )
+        };
         scalar::resolve(text).ok_or_else(no_json)
     };
     let Some(tag) = tag else {
-        return if style == ScalarStyle::Plain { plain() } else { Ok(Value::from(text)) };
+        return if style == ScalarStyle::Plain {
+            plain()
+        } else {
+            Ok(Value::from(text))
+        };
     };
     let Some(kind) = tag.core_suffix() else {
         return binary(text, tag, span);
@@ -200,7 +230,11 @@ fn scalar_value(
         "null" => value.is_null(),
         _ => return Ok(Value::from(text)),
     };
-    if fits { Ok(value) } else { Err(at(span, format!("`{text}` is not a !!{kind}"))) }
+    if fits {
+        Ok(value)
+    } else {
+        Err(at(span, format!("`{text}` is not a !!{kind}")))
+    }
 }
 
 fn binary(text: &str, tag: &Tag, span: Span) -> Result<Value, Error> {
@@ -210,9 +244,12 @@ fn binary(text: &str, tag: &Tag, span: Span) -> Result<Value, Error> {
     let packed: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     let ByteString(bytes) = serde_json::from_value(Value::String(packed))
         .map_err(|_| at(span, "this is not base64"))?;
-    String::from_utf8(bytes)
-        .map(Value::String)
-        .map_err(|_| at(span, "a !!binary that is not text has no value that Kubernetes can store"))
+    String::from_utf8(bytes).map(Value::String).map_err(|_| {
+        at(
+            span,
+            "a !!binary that is not text has no value that Kubernetes can store",
+        )
+    })
 }
 
 #[cfg(test)]
@@ -235,20 +272,28 @@ mod tests {
 
     #[test]
     fn tags_and_quotes_decide_before_the_look() {
-        assert_eq!(one("[!!str 5, !!int \"5\", \"on\", on, ! 1, !foo 5, !!str yes, !!bool \"yes\"]"),
-            json!(["5", 5, "on", true, "1", "5", "yes", true]));
+        assert_eq!(
+            one("[!!str 5, !!int \"5\", \"on\", on, ! 1, !foo 5, !!str yes, !!bool \"yes\"]"),
+            json!(["5", 5, "on", true, "1", "5", "yes", true])
+        );
         assert_eq!(one("!!binary aGVsbG8="), json!("hello"));
         assert_eq!(one("!!timestamp 2001-01-01"), json!("2001-01-01"));
     }
 
     #[test]
     fn keys_are_text_whatever_they_look_like() {
-        assert_eq!(one("{1: a, 0x10: e, on: b, 1.5: c}"), json!({"1": "a", "16": "e", "true": "b", "1.5": "c"}));
+        assert_eq!(
+            one("{1: a, 0x10: e, on: b, 1.5: c}"),
+            json!({"1": "a", "16": "e", "true": "b", "1.5": "c"})
+        );
     }
 
     #[test]
     fn merges_go_as_in_go() {
-        assert_eq!(one("- &a {k: 1, l: 2}\n- {<<: *a, k: 3}"), json!([{"k": 1, "l": 2}, {"k": 3, "l": 2}]));
+        assert_eq!(
+            one("- &a {k: 1, l: 2}\n- {<<: *a, k: 3}"),
+            json!([{"k": 1, "l": 2}, {"k": 3, "l": 2}])
+        );
         assert_eq!(one("{a: 1, <<: {a: 2}}"), json!({"a": 2}));
         assert_eq!(one("{<<: [{a: 1}, {a: 2}], c: 3}"), json!({"a": 1, "c": 3}));
         assert_eq!(one("{\"<<\": {a: 1}}"), json!({"<<": {"a": 1}}));
@@ -263,10 +308,20 @@ mod tests {
 
     #[test]
     fn mistakes_have_a_place() {
-        assert_eq!(error("a: 1\nb: 2\na: 3\n"), "3:1 the key `a` stands twice, first in line 1");
-        assert_eq!(error("a: .inf"), "1:4 `.inf` has no value that Kubernetes can store");
+        assert_eq!(
+            error("a: 1\nb: 2\na: 3\n"),
+            "3:1 the key `a` stands twice, first in line 1"
+        );
+        assert_eq!(
+            error("a: .inf"),
+            "1:4 `.inf` has no value that Kubernetes can store"
+        );
         assert_eq!(error("a: !!int x"), "1:10 `x` is not a !!int");
-        assert!(error("a:\n\tb: 1\n").starts_with("2:"), "{}", error("a:\n\tb: 1\n"));
+        assert!(
+            error("a:\n\tb: 1\n").starts_with("2:"),
+            "{}",
+            error("a:\n\tb: 1\n")
+        );
         assert!(error("a: &x [*x]\n").contains("contains itself"));
     }
 

@@ -1,0 +1,143 @@
+//! What holds for any objects.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::fixtures::*;
+use crate::ready::{Readiness, Target, readiness};
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just(String::new()),
+        Just("CrashLoopBackOff".to_owned()),
+        Just("ErrImagePull".to_owned()),
+        Just("OOMKilled".to_owned()),
+        Just("Unschedulable".to_owned()),
+        Just("PodInitializing".to_owned()),
+        ".{0,12}",
+    ]
+}
+
+fn time() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        Just(json!("2026-11-21T11:59:59Z")),
+        Just(json!("-009999-01-02T01:59:59Z")),
+        Just(json!("9999-12-30T22:00:00Z")),
+    ]
+}
+
+fn ended() -> impl Strategy<Value = Value> {
+    (any::<i32>(), text(), time(), time()).prop_map(|(code, reason, from, to)| {
+        json!({"exitCode": code, "reason": reason, "startedAt": from, "finishedAt": to})
+    })
+}
+
+fn state() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(json!({})),
+        (text(), text()).prop_map(
+            |(reason, message)| json!({"waiting": {"reason": reason, "message": message}})
+        ),
+        time().prop_map(|since| json!({"running": {"startedAt": since}})),
+        ended().prop_map(|ended| json!({"terminated": ended})),
+    ]
+}
+
+fn container() -> impl Strategy<Value = Value> {
+    (
+        state(),
+        state(),
+        any::<i32>(),
+        any::<bool>(),
+        any::<bool>(),
+        "(main|init|x)",
+    )
+        .prop_map(|(state, last, restarts, ready, started, name)| {
+            json!({
+                "name": name, "image": "", "imageID": "", "ready": ready, "started": started,
+                "restartCount": restarts, "state": state, "lastState": last,
+            })
+        })
+}
+
+fn any_pod(name: &'static str) -> impl Strategy<Value = Value> {
+    let containers = || proptest::collection::vec(container(), 0..3);
+    let scheduled = prop_oneof![Just("True"), Just("False")];
+    (containers(), containers(), text(), text(), scheduled, any::<bool>()).prop_map(
+        move |(init, main, reason, phase, scheduled, placed)| {
+            let mut object = pod(name, json!({}));
+            object["status"] = json!({
+                "phase": phase, "reason": reason,
+                "conditions": [
+                    {"type": "PodScheduled", "status": scheduled, "reason": reason, "message": phase},
+                ],
+                "initContainerStatuses": init, "containerStatuses": main,
+            });
+            if !placed {
+                object["spec"] = Value::Null;
+            }
+            owned(object, "ReplicaSet", "new")
+        },
+    )
+}
+
+/// A Deployment with counts that need not go together, and its ReplicaSet.
+fn any_deployment() -> impl Strategy<Value = Vec<Value>> {
+    let small = -2..4_i32;
+    (small.clone(), small.clone(), small.clone(), small).prop_map(|(wanted, updated, all, available)| {
+        let status = json!({
+            "observedGeneration": 1, "replicas": all, "updatedReplicas": updated, "availableReplicas": available,
+        });
+        vec![deployment(wanted, status), replica_set("new", "2", available)]
+    })
+}
+
+fn judge(objects: &[Value]) -> Readiness {
+    let view = view(objects);
+    readiness(&view, &Target::of(&view, "web"), now())
+}
+
+proptest! {
+    #[test]
+    fn any_objects_are_judged(mut objects in any_deployment(), one in any_pod("web-1"), two in any_pod("web-2")) {
+        objects.push(one.clone());
+        objects.push(two);
+        objects.push(owned(one, "Nobody", "none"));
+        judge(&objects);
+    }
+
+    #[test]
+    fn what_is_waited_for_or_failed_has_words(pod in any_pod("web")) {
+        let bare = with(pod, "/metadata/ownerReferences", Value::Null);
+        match judge(&[bare]) {
+            Readiness::Waiting { why } => prop_assert!(!why.trim().is_empty()),
+            Readiness::Failed(failure) => prop_assert!(!failure.what.trim().is_empty()),
+            Readiness::Ready => (),
+        }
+    }
+
+    #[test]
+    fn a_further_ready_pod_makes_nothing_worse(objects in any_deployment(), pod in any_pod("web-1")) {
+        let mut objects = objects;
+        objects.push(pod);
+        let before = judge(&objects);
+        objects.push(owned(ready_pod("web-9"), "ReplicaSet", "new"));
+        let after = judge(&objects);
+        if before == Readiness::Ready {
+            prop_assert_eq!(after, Readiness::Ready);
+        } else if !matches!(before, Readiness::Failed(_)) {
+            prop_assert!(!matches!(after, Readiness::Failed(_)));
+        }
+    }
+
+    #[test]
+    fn what_is_ready_stays_so_whatever_an_old_pod_does(pod in any_pod("web-old")) {
+        let status = json!({
+            "observedGeneration": 1, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1,
+        });
+        let old = owned(pod, "ReplicaSet", "old");
+        let objects = [deployment(1, status), replica_set("new", "2", 1), replica_set("old", "1", 1), old];
+        prop_assert_eq!(judge(&objects), Readiness::Ready);
+    }
+}
