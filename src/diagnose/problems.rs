@@ -12,11 +12,9 @@ use crate::ready::{self, PodState, Problem, Trouble};
 /// A finding for each different problem.
 pub(super) async fn findings(case: &Case<'_>, events: &[Event]) -> Vec<Ranked> {
     let mut problems: Vec<Problem> = Vec::new();
-    let pods = case
-        .target
-        .objects
-        .iter()
-        .flat_map(|one| ready::current_pods(case.view, one));
+    // What a Job's tries had is told with the Job itself.
+    let workloads = case.target.objects.iter().filter(|one| one.kind != "Job");
+    let pods = workloads.flat_map(|one| ready::current_pods(case.view, one));
     let of_pods = pods.filter_map(|pod| match ready::pod_state(pod, case.now) {
         PodState::Broken(problem) => Some(problem),
         _ => None,

@@ -20,7 +20,7 @@ use kube::{Resource, ResourceExt};
 use crate::error::Failure;
 use crate::view::{Key, Objects, View, service_of};
 
-pub(crate) use pod::{PodState, pod_state};
+pub(crate) use pod::{PodState, pod_state, settles_at};
 pub use problem::{Exit, Problem, Trouble};
 pub(crate) use workload::current_pods;
 
@@ -64,7 +64,8 @@ pub enum Readiness {
 
 /// Whether a service is ready, as far as `view` knows.
 ///
-/// `now` tells a container that crashes in circles, and happens to run, from one that has run for long since.
+/// `now` tells a program that has just started, or that crashes in circles and happens to run, from one that has
+/// run for a while. [`crate::view::observe`] brings a new view when that time has come, so no caller needs a timer.
 pub fn readiness(view: &View, target: &Target, now: Timestamp) -> Readiness {
     match state(view, target, now) {
         State::Ready => Readiness::Ready,

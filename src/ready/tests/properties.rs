@@ -137,7 +137,9 @@ proptest! {
             "observedGeneration": 1, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1,
         });
         let old = owned(pod, "ReplicaSet", "old");
-        let objects = [deployment(1, status), replica_set("new", "2", 1), replica_set("old", "1", 1), old];
+        let new = owned(ready_pod("web-new"), "ReplicaSet", "new");
+        let sets = [replica_set("new", "2", 1), replica_set("old", "1", 1)];
+        let objects = [vec![deployment(1, status), old, new], sets.to_vec()].concat();
         prop_assert_eq!(judge(&objects), Readiness::Ready);
     }
 }
