@@ -23,12 +23,7 @@ pub(super) async fn findings(case: &Case<'_>, events: &[Event]) -> Vec<Ranked> {
         .into_iter()
         .chain(of_pods)
     {
-        // The pods of one workload mostly have the same.
-        let known = problems.iter().any(|said| {
-            said.container == problem.container
-                && (said.trouble == problem.trouble || problem.container.is_some())
-        });
-        if !known {
+        if !problems.iter().any(|said| covers(said, &problem)) {
             problems.push(problem);
         }
     }
@@ -40,14 +35,26 @@ pub(super) async fn findings(case: &Case<'_>, events: &[Event]) -> Vec<Ranked> {
     findings
 }
 
+/// Whether a problem that is told already says the same: the pods of one workload mostly have one in common.
+fn covers(said: &Problem, problem: &Problem) -> bool {
+    match &said.trouble {
+        Trouble::StuckBehindOldPod { old } => **old == *problem,
+        trouble => {
+            said.container == problem.container
+                && (problem.container.is_some() || *trouble == problem.trouble)
+        }
+    }
+}
+
 /// The causes before what follows from them.
 fn rank(trouble: &Trouble) -> u8 {
     match trouble {
         Trouble::Image { .. } | Trouble::Config { .. } | Trouble::Unschedulable { .. } => 0,
         Trouble::PodsRefused { .. } | Trouble::VolumeLost | Trouble::CannotStart { .. } => 0,
+        Trouble::StuckBehindOldPod { .. } => 0,
         Trouble::OutOfMemory { .. } | Trouble::Evicted { .. } => 1,
         Trouble::Crash(_) => 2,
-        Trouble::StuckBehindOldPod { .. } | Trouble::DeadlineExceeded => 3,
+        Trouble::DeadlineExceeded => 3,
         Trouble::JobFailed { .. } => 4,
         Trouble::NoProgress { .. } => 6,
     }

@@ -207,7 +207,10 @@ fn controller<K: Resource>(object: &K) -> Option<&str> {
 
 /// How many are ready. A workload's own count is older than its pods, so it alone is not believed.
 fn ready(pods: &[&Arc<Pod>], now: Timestamp) -> i32 {
-    let ready = pods.iter().filter(|pod| pod_state(pod, now) == PodState::Ready).count();
+    let ready = pods
+        .iter()
+        .filter(|pod| pod_state(pod, now) == PodState::Ready)
+        .count();
     i32::try_from(ready).unwrap_or(i32::MAX)
 }
 

@@ -110,9 +110,8 @@ impl TestStack {
         if object["spec"]["template"].is_object() {
             label(&mut object["spec"]["template"]["metadata"], &labels);
         }
-        let claims = object["spec"]
-            .get_mut("volumeClaimTemplates")
-            .and_then(Value::as_array_mut);
+        let claims = object.pointer_mut("/spec/volumeClaimTemplates");
+        let claims = claims.and_then(Value::as_array_mut);
         for claim in claims.into_iter().flatten() {
             label(&mut claim["metadata"], &labels);
         }

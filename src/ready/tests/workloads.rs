@@ -218,7 +218,11 @@ fn a_daemon_set_is_ready_when_every_node_has_the_newest() {
     };
     let crash = || pod("agent-1", waiting("CrashLoopBackOff", ""));
     let ready = |name: &str| generation(ready_pod(name), "1");
-    let two = [daemon_set(status(2, 2, 2)), ready("agent-1"), ready("agent-2")];
+    let two = [
+        daemon_set(status(2, 2, 2)),
+        ready("agent-1"),
+        ready("agent-2"),
+    ];
     assert_eq!(said(&two), "ready");
     assert!(said(&two[..2]).starts_with("waiting: 1 of 2 pods ready"));
     assert_eq!(said(&[daemon_set(status(0, 0, 0))]), "ready");
