@@ -36,7 +36,7 @@ pub struct Target {
 /// One object as the API server confirmed it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TargetObject {
-    /// Such as `Deployment`.
+    /// Such as `Deployment`. A kind that has no state to wait for, such as `CronJob`, is ready once it is applied.
     pub kind: String,
     /// Its namespace.
     pub namespace: String,
@@ -172,8 +172,19 @@ fn state(view: &View, target: &Target, now: Timestamp) -> State {
     others
         .into_iter()
         .chain(services)
-        .map(|object| of_object(view, object, now))
+        .map(|object| patient(view, of_object(view, object, now)))
         .fold(State::Ready, State::and)
+}
+
+/// A pod finds no room as long as those that are stopping still have it.
+fn patient(view: &View, state: State) -> State {
+    let State::Failed(problem) = &state else { return state };
+    let Trouble::Unschedulable { message } = &problem.trouble else { return state };
+    let room = message.contains("Insufficient") || message.contains("free ports");
+    match room && view.pods.values().any(|pod| pod.metadata.deletion_timestamp.is_some()) {
+        true => State::waiting("waiting for stopping pods to make room on the node"),
+        false => state,
+    }
 }
 
 fn of_object(view: &View, wanted: &TargetObject, now: Timestamp) -> State {

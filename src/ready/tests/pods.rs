@@ -275,6 +275,20 @@ fn the_schedulers_words_decide() {
     ] {
         assert_eq!(said(&[unscheduled(reason, message)]), expected);
     }
+    let full = unscheduled(
+        "Unschedulable",
+        "0/1 nodes are available: 1 Insufficient memory.",
+    );
+    let stopping = with(
+        ready_pod("old"),
+        "/metadata/deletionTimestamp",
+        json!("2026-11-21T11:59:00Z"),
+    );
+    let stopping = owned(stopping, "ReplicaSet", "old");
+    assert_eq!(
+        said(&[full, stopping]),
+        "waiting: waiting for stopping pods to make room on the node"
+    );
     let mut fresh = unscheduled("", "");
     fresh["status"] = json!({"phase": "Pending"});
     assert_eq!(said(&[fresh]), "waiting: pod is being scheduled");
