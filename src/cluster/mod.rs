@@ -1,5 +1,6 @@
 //! Which cluster: found or created, checked to be local, and how to reach it.
 
+pub mod agent;
 pub mod create;
 mod created;
 pub mod detect;
