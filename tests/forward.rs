@@ -104,6 +104,8 @@ struct Server {
 enum Manner {
     /// Answers each line with its name and the line.
     Lines,
+    /// Sends back what comes, at once.
+    Echo,
     /// Reads a line, then hangs up without an answer.
     HangsUp,
     /// Says something only after the client has sent all.
@@ -137,13 +139,17 @@ impl Server {
 }
 
 async fn talk(stream: TcpStream, name: &str, manner: Manner) -> std::io::Result<()> {
+    if let Manner::Echo = manner {
+        let (mut read, mut write) = stream.into_split();
+        return tokio::io::copy(&mut read, &mut write).await.map(drop);
+    }
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = String::new();
         let count = stream.read_line(&mut line).await?;
         match manner {
             _ if count == 0 => {}
-            Manner::HangsUp => return Ok(()),
+            Manner::HangsUp | Manner::Echo => return Ok(()),
             Manner::Lines => {
                 stream
                     .write_all(format!("{name}: {line}").as_bytes())
@@ -336,6 +342,32 @@ async fn a_client_that_has_sent_all_still_receives() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     assert_eq!(answer, "a: all read");
+}
+
+#[tokio::test]
+async fn bytes_that_overtake_the_first_answer_are_not_lost() {
+    let stage = Stage::new();
+    let server = Server::new("", Manner::Echo).await;
+    stage.ready("a", &server);
+    let port = stage.forward().await;
+    for _ in 0..200 {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        let mut sent = Vec::new();
+        for piece in 1..40u8 {
+            let piece = vec![piece; piece.into()];
+            client.write_all(&piece).await.unwrap();
+            sent.extend(piece);
+            tokio::task::yield_now().await;
+        }
+        let mut echoed = vec![0; sent.len()];
+        let read = client.read_exact(&mut echoed);
+        tokio::time::timeout(Duration::from_secs(20), read)
+            .await
+            .expect("all bytes")
+            .unwrap();
+        assert!(echoed == sent);
+    }
 }
 
 #[tokio::test]
