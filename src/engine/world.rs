@@ -1,15 +1,20 @@
 //! What the engine works with: Docker, the cluster, its nodes, and the forwards; connected once, kept until `down`.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::Applier;
 use crate::build::Docker;
+use crate::cluster::agent::Agents;
 use crate::cluster::load::Loader;
-use crate::cluster::node;
+use crate::cluster::node::{self, Node};
 use crate::cluster::{self, Cluster, Flavor};
 use crate::error::{Failure, Result};
 use crate::event::Level;
@@ -66,13 +71,19 @@ impl World {
         let client = cluster.client.clone();
         let views = view::observe(client.clone(), &owner, Scope::AllNamespaces, end.clone());
         let applier = Applier::new(client.clone(), owner, &stack.namespace, &state.dir);
-        let loader = match &cluster.choice.flavor {
+        let nodes = match &cluster.choice.flavor {
             Flavor::Kind(name) => Some(node::of_kind(docker.api(), name).await?),
             Flavor::Minikube(profile) => Some(node::of_minikube(docker.api(), profile).await?),
             Flavor::Other => None,
         };
-        let loader = loader.map(|nodes| Loader::new(docker.api(), &nodes, &state.dir));
-        let forwards = Forwards::new(views.clone(), Dialer::Api(client), changed, end.clone());
+        let loader = nodes
+            .as_ref()
+            .map(|nodes| Loader::new(docker.api(), nodes, &state.dir));
+        let dialer = match &nodes {
+            Some(nodes) => near(docker.api(), nodes, client)?,
+            None => Dialer::Api(client),
+        };
+        let forwards = Forwards::new(views.clone(), dialer, changed, end.clone());
         Ok(World {
             docker,
             cluster,
@@ -97,6 +108,29 @@ impl World {
         );
         lock.lock_owned().await
     }
+}
+
+/// Forwards through the agents in the nodes, which need neither the API server nor the kubelet on the way.
+fn near(docker: &bollard::Docker, nodes: &[Node], client: kube::Client) -> Result<Dialer> {
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::environment("cannot tell where this program is").because(error)
+    })?;
+    let agents = Arc::new(Agents::new(docker, nodes, program));
+    let dial = move |pod: Arc<Pod>, port| -> BoxFuture<'static, io::Result<TcpStream>> {
+        let agents = Arc::clone(&agents);
+        Box::pin(async move {
+            let node = pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.node_name.as_deref())
+                .unwrap_or_default();
+            let agent = agents.on(node).await.map_err(io::Error::other)?;
+            agent
+                .dial(pod.metadata.uid.as_deref().unwrap_or_default(), port)
+                .await
+        })
+    };
+    Ok(Dialer::Near(Arc::new(dial), client))
 }
 
 /// What is told when a service's forwards have changed.
