@@ -229,16 +229,10 @@ async fn a_volume_of_a_missing_config_map_is_found_by_its_event() {
     let map =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "litellm-config"}});
     stack.apply("web", map).await;
-    stack
+    let target = stack
         .apply("web", deployment(with(pod, "/volumes", volume)))
         .await;
-    let why = stack
-        .until_why("web", |why| {
-            why.findings
-                .iter()
-                .any(|one| one.what.contains("configuration"))
-        })
-        .await;
+    let why = stack.until_failed(&target).await;
     says(
         &why,
         &["litelm-config", "there is ConfigMap litellm-config"],
@@ -300,7 +294,10 @@ async fn a_failing_probe_is_told_with_its_answer() {
             "serving",
         ],
     );
-    assert_eq!(why.line, "web waits: readiness probe not passed yet");
+    assert_eq!(
+        why.line,
+        "web waits: readiness probe not passed yet: HTTP probe failed with statuscode: 401"
+    );
     let why = stack.until_why("api", probed).await;
     says(
         &why,

@@ -11,6 +11,7 @@ mod problem;
 mod scheduling;
 #[cfg(test)]
 mod tests;
+mod warnings;
 mod workload;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,6 +23,7 @@ use crate::view::{Key, Objects, View, service_of};
 
 pub(crate) use pod::{PodState, pod_state, settles_at};
 pub use problem::{Exit, Problem, Trouble};
+pub(crate) use warnings::{last_seen, unhealthy};
 pub(crate) use workload::current_pods;
 
 /// What was applied for a service.
@@ -179,16 +181,26 @@ fn state(view: &View, target: &Target, now: Timestamp) -> State {
     others
         .into_iter()
         .chain(services)
-        .map(|object| patient(view, of_object(view, object, now)))
+        .map(|object| (object, patient(view, of_object(view, object, now))))
+        .map(|(object, state)| warnings::heard(view, object, state))
         .fold(State::Ready, State::and)
 }
 
 /// A pod finds no room as long as those that are stopping still have it.
 fn patient(view: &View, state: State) -> State {
-    let State::Failed(problem) = &state else { return state };
-    let Trouble::Unschedulable { message } = &problem.trouble else { return state };
+    let State::Failed(problem) = &state else {
+        return state;
+    };
+    let Trouble::Unschedulable { message } = &problem.trouble else {
+        return state;
+    };
     let room = message.contains("Insufficient") || message.contains("free ports");
-    match room && view.pods.values().any(|pod| pod.metadata.deletion_timestamp.is_some()) {
+    match room
+        && view
+            .pods
+            .values()
+            .any(|pod| pod.metadata.deletion_timestamp.is_some())
+    {
         true => State::waiting("waiting for stopping pods to make room on the node"),
         false => state,
     }

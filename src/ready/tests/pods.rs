@@ -293,3 +293,67 @@ fn the_schedulers_words_decide() {
     fresh["status"] = json!({"phase": "Pending"});
     assert_eq!(said(&[fresh]), "waiting: pod is being scheduled");
 }
+
+#[test]
+fn a_probes_answer_is_told() {
+    let container = json!({"started": true, "state": {"running": {}}});
+    let web = with(
+        pod("web", container),
+        "/spec/containers/0/readinessProbe",
+        json!({}),
+    );
+    let said_at = |answer: &str, time: &str| {
+        warning(
+            "web",
+            "Unhealthy",
+            &format!("Readiness probe failed: {answer}"),
+            time,
+        )
+    };
+    let objects = [
+        web,
+        said_at("statuscode: 503", "2026-11-21T11:59:00Z"),
+        said_at("statuscode: 401", "2026-11-21T11:59:30Z"),
+        said_at("statuscode: 404", "2026-11-21T11:58:00Z"),
+        warning(
+            "other",
+            "Unhealthy",
+            "Readiness probe failed: no",
+            "2026-11-21T11:59:59Z",
+        ),
+    ];
+    assert_eq!(
+        said(&objects),
+        "waiting: readiness probe not passed yet: statuscode: 401"
+    );
+}
+
+#[test]
+fn a_volume_that_cannot_be_mounted_for_want_of_configuration_is_a_failure() {
+    let sandboxed = |up: &str| {
+        let sandbox = json!([{"type": "PodReadyToStartContainers", "status": up}]);
+        with(
+            pod("web", waiting("ContainerCreating", "")),
+            "/status/conditions",
+            sandbox,
+        )
+    };
+    let at = "2026-11-21T11:59:00Z";
+    let missing = warning(
+        "web",
+        "FailedMount",
+        "MountVolume.SetUp failed: configmap \"app\" not found",
+        at,
+    );
+    let slow = warning(
+        "web",
+        "FailedMount",
+        "failed to sync secret cache: timed out",
+        at,
+    );
+    assert!(said(&[sandboxed("False"), missing.clone()]).starts_with(
+        "failed: pod web refers to configuration that does not exist: MountVolume.SetUp"
+    ));
+    assert!(said(&[sandboxed("True"), missing]).starts_with("waiting: pulling image"));
+    assert!(said(&[sandboxed("False"), slow]).starts_with("waiting: volumes and network"));
+}
