@@ -499,6 +499,41 @@ async fn what_may_not_change_is_made_anew() {
 }
 
 #[tokio::test]
+async fn what_holds_data_is_not_made_anew() {
+    let bench = Bench::new().await;
+    let claim = |size: &str| {
+        bench.object(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": {
+            "accessModes": [size], "resources": {"requests": {"storage": "1Mi"}}}}))
+    };
+    let mut set = stateful_set("set", "1Mi");
+    set["spec"]["persistentVolumeClaimRetentionPolicy"] =
+        json!({"whenDeleted": "Delete", "whenScaled": "Retain"});
+    let mut other = set.clone();
+    merge(
+        &mut other,
+        &json!({"spec": {"selector": {"matchLabels": {"tier": "x"}},
+        "template": {"metadata": {"labels": {"tier": "x"}}}}}),
+    );
+    bench
+        .up(&[claim("ReadWriteOnce"), bench.object(set)])
+        .await
+        .unwrap();
+    for (object, id) in [
+        (claim("ReadWriteMany"), "persistentvolumeclaim/data"),
+        (bench.object(other), "statefulset/set"),
+    ] {
+        let uid = bench.field(id, "{.metadata.uid}");
+        let failure = bench.up(&[object]).await.unwrap_err();
+        let remedy = format!(
+            "undo the change, or delete it yourself, with what is in it: kubectl delete {id} -n {}",
+            bench.namespace
+        );
+        assert_eq!(failure.remedy, Some(remedy), "{failure}");
+        assert_eq!(bench.field(id, "{.metadata.uid}"), uid);
+    }
+}
+
+#[tokio::test]
 async fn a_kind_and_its_object_in_one_render() {
     let group = format!("{}.example.org", unique());
     let plural = format!("things.{group}");
