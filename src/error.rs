@@ -63,7 +63,13 @@ pub struct Failure {
 impl Failure {
     /// A failure of the given kind.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Failure { kind, what: what.into(), causes: Vec::new(), detail: Vec::new(), remedy: None }
+        Failure {
+            kind,
+            what: what.into(),
+            causes: Vec::new(),
+            detail: Vec::new(),
+            remedy: None,
+        }
     }
 
     /// [`Kind::Failed`].

@@ -32,6 +32,7 @@ pub mod owner;
 pub mod ready;
 pub mod render;
 pub mod stack;
+pub mod state;
 pub mod sync;
 pub mod ui;
 pub mod view;

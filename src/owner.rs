@@ -30,7 +30,10 @@ pub struct Owner {
 impl Owner {
     /// The owner that a stack is.
     pub fn of(stack: &Stack) -> Self {
-        Owner { stack: stack.name.clone(), root: root_digest(&stack.root) }
+        Owner {
+            stack: stack.name.clone(),
+            root: root_digest(&stack.root),
+        }
     }
 
     /// The label selector of all that this owner has.
@@ -54,5 +57,9 @@ impl Owner {
 /// The digest that names a stack's folder, in labels and in the state folder.
 pub fn root_digest(root: &Path) -> String {
     let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

@@ -21,7 +21,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use kube::Client;
 use kube::core::ObjectMeta;
 use serde_json::Value;
@@ -111,6 +112,8 @@ pub struct Applied {
     pub target: Target,
     /// The cluster's identity of it: another one when it was made anew.
     pub uid: String,
+    /// The generation that the cluster counts for it; 0 if the kind counts none.
+    pub generation: i64,
     /// Whether it was not so before.
     pub changed: bool,
 }
@@ -211,10 +214,9 @@ impl Applier {
         let mut before = self.before_many(&known).await?;
         let sends = known.iter().map(|(object, kind)| {
             let before = before.remove(&self.target(object, kind));
-            self.send(object, kind, before, conflicts)
+            self.send(object, kind, before, conflicts).boxed()
         });
-        let sends: Vec<_> = sends.collect();
-        let sent: Vec<Result<Sent>> = stream::iter(sends).buffered(AT_ONCE).collect().await;
+        let sent: Vec<Result<Sent>> = at_once(sends).await;
         let mut failures = Vec::new();
         for result in sent {
             match result {
@@ -302,4 +304,12 @@ fn all_of(mut failures: Vec<Failure>) -> Failure {
         });
     let others: Vec<String> = others.collect();
     first.detail([format!("and {count} more:")]).detail(others)
+}
+
+/// Sends requests side by side, within a bound; the answers in the order of the requests.
+///
+/// Boxed, since the compiler cannot tell otherwise that a closure's future may move between threads.
+async fn at_once<'a, T>(requests: impl Iterator<Item = BoxFuture<'a, T>>) -> Vec<T> {
+    let requests: Vec<_> = requests.collect();
+    stream::iter(requests).buffered(AT_ONCE).collect().await
 }

@@ -1,14 +1,14 @@
 //! What in the cluster carries this owner's labels.
 
+use futures::FutureExt;
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 use kube::core::ObjectMeta;
 
 use super::kinds::KindInfo;
-use super::{AT_ONCE, Applier, Target, answer};
+use super::{Applier, Target, answer};
 use crate::error::Result;
 
 /// An object with this owner's labels that no controller made.
@@ -25,8 +25,8 @@ impl Applier {
         let selector = self.owner.selector();
         let lists = kinds
             .iter()
-            .map(|kind| self.list(kind, None, Some(&selector)));
-        let lists: Vec<Result<Vec<Owned>>> = stream::iter(lists).buffered(AT_ONCE).collect().await;
+            .map(|kind| self.list(kind, None, Some(&selector)).boxed());
+        let lists: Vec<Result<Vec<Owned>>> = super::at_once(lists).await;
         let mut owned = Vec::new();
         for list in lists {
             owned.extend(

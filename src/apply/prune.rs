@@ -1,13 +1,13 @@
 //! Takes away what the stack no longer contains.
 
+use futures::FutureExt;
 use std::collections::{BTreeSet, HashSet};
 
-use futures::{StreamExt, stream};
 use kube::api::{DeleteParams, Preconditions};
 
 use super::owned::Owned;
 use super::send::is_adopted;
-use super::{AT_ONCE, Applier, answer};
+use super::{Applier, answer};
 use crate::error::Result;
 use crate::render::{Object, Rendered};
 
@@ -45,8 +45,8 @@ impl Applier {
         }
         let deletes = delete
             .iter()
-            .map(|it| self.delete(it, DeleteParams::background()));
-        let results: Vec<Result<()>> = stream::iter(deletes).buffered(AT_ONCE).collect().await;
+            .map(|it| self.delete(it, DeleteParams::background()).boxed());
+        let results: Vec<Result<()>> = super::at_once(deletes).await;
         results.into_iter().collect::<Result<()>>()?;
         pruned.deleted = delete.iter().map(|it| it.target.to_string()).collect();
         Ok(pruned)

@@ -1,10 +1,11 @@
 //! `down`: takes away all that this owner has, and nothing else.
 
+use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::{StreamExt, future::try_join_all, stream};
+use futures::future::try_join_all;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
@@ -12,7 +13,7 @@ use serde_json::json;
 use super::kinds::KindInfo;
 use super::owned::{Owned, is_made_by_controller};
 use super::send::{PATIENCE, is_adopted};
-use super::{ADOPTED, AT_ONCE, Applier, Target, answer, gone};
+use super::{ADOPTED, Applier, Target, answer, gone};
 use crate::error::Result;
 use crate::owner;
 
@@ -170,8 +171,8 @@ impl Applier {
     ) -> Result<()> {
         let deletes = objects
             .iter()
-            .map(|it| self.delete(it, DeleteParams::foreground()));
-        let results: Vec<Result<()>> = stream::iter(deletes).buffered(AT_ONCE).collect().await;
+            .map(|it| self.delete(it, DeleteParams::foreground()).boxed());
+        let results: Vec<Result<()>> = super::at_once(deletes).await;
         results.into_iter().collect::<Result<()>>()?;
         let mut kinds: BTreeMap<Arc<KindInfo>, BTreeMap<String, Target>> = BTreeMap::new();
         for it in objects {
@@ -217,7 +218,7 @@ impl Applier {
         let lists: Vec<_> = if it.target.kind == "Namespace" {
             let namespaced = kinds.iter().filter(|kind| kind.namespaced);
             namespaced
-                .map(|kind| self.list(kind, Some(&it.target.name), None))
+                .map(|kind| self.list(kind, Some(&it.target.name), None).boxed())
                 .collect()
         } else {
             // Its name is `plural.group`.
@@ -227,10 +228,10 @@ impl Applier {
             kinds
                 .iter()
                 .filter(named)
-                .map(|kind| self.list(kind, None, None))
+                .map(|kind| self.list(kind, None, None).boxed())
                 .collect()
         };
-        let lists: Vec<Result<Vec<Owned>>> = stream::iter(lists).buffered(AT_ONCE).collect().await;
+        let lists: Vec<Result<Vec<Owned>>> = super::at_once(lists.into_iter()).await;
         for list in lists {
             let other = list?.into_iter().find(|other| !comes_by_itself(other));
             if let Some(other) = other {

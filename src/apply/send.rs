@@ -290,10 +290,12 @@ impl Parcel<'_> {
             .and_then(|before| before.resource_version.as_ref());
         let changed = version != after.resource_version.as_ref();
         let uid = after.uid.unwrap_or_default();
+        let generation = after.generation.unwrap_or(0);
         Sent::Applied {
             applied: Applied {
                 target: self.target,
                 uid,
+                generation,
                 changed,
             },
             notes: self.notes,

@@ -1,4 +1,178 @@
-//! To be written.
+//! Which cluster: found or created, checked to be local, and how to reach it.
 
+pub mod agent;
+pub mod create;
+mod created;
+pub mod detect;
 pub mod load;
+pub mod minikube;
 pub mod node;
+
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::error::{Failure, Result};
+use crate::stack::{ClusterSpec, Provider};
+
+/// How long the API server may take to answer the first question.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+/// A closed set: it decides how images get in, and what `down --cluster` may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Flavor {
+    /// A kind cluster of this name.
+    Kind(String),
+    /// A minikube profile of this name.
+    Minikube(String),
+    /// Anything else; its nodes can't be reached but through the API.
+    Other,
+}
+
+/// The cluster that a stack is to run on, before anybody knows whether it answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The kubeconfig context.
+    pub context: String,
+    /// What sort of cluster it is.
+    pub flavor: Flavor,
+    /// Whether the kubeconfig has the context. It has none for a cluster that is yet to be created, or for a minikube
+    /// profile that is stopped.
+    pub known: bool,
+}
+
+/// A cluster that answers.
+#[derive(Clone)]
+pub struct Cluster {
+    /// What was chosen.
+    pub choice: Choice,
+    /// A client for its API server.
+    pub client: kube::Client,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("choice", &self.choice)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Finds the cluster of a stack, creates it if it is not there and may be created, and connects to it.
+/// `say` gets a line for people before anything that takes long.
+///
+/// # Errors
+/// When there is none, when it is not local and not named outright, or when it does not answer.
+pub async fn connect(
+    spec: &ClusterSpec,
+    stack: &str,
+    say: &(dyn Fn(String) + Sync),
+) -> Result<Cluster> {
+    let choice = detect::choose(spec, stack, &kubeconfig())?;
+    let choice = create::ensure(spec, choice, say).await?;
+    let client = client_for(&choice.context).await?;
+    answers(&client, &choice).await?;
+    Ok(Cluster { choice, client })
+}
+
+/// Connects to the cluster of a stack as it is, and creates or starts nothing.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_existing(spec: &ClusterSpec, stack: &str) -> Result<Cluster> {
+    let choice = detect::choose(spec, stack, &kubeconfig())?;
+    if !choice.known {
+        return Err(not_there(&choice));
+    }
+    let client = client_for(&choice.context).await?;
+    answers(&client, &choice).await?;
+    Ok(Cluster { choice, client })
+}
+
+/// What the user's kubeconfig says; empty when there is none.
+pub fn kubeconfig() -> Kubeconfig {
+    Kubeconfig::read().unwrap_or_default()
+}
+
+async fn client_for(context: &str) -> Result<kube::Client> {
+    let options = KubeConfigOptions {
+        context: Some(context.to_owned()),
+        ..Default::default()
+    };
+    let unusable = |error: Box<dyn std::error::Error>| {
+        Failure::environment(format!("the kubeconfig's context {context} cannot be used"))
+            .cause(error.to_string())
+            .remedy(format!("kubectl --context {context} version"))
+    };
+    let mut config = kube::Config::from_kubeconfig(&options)
+        .await
+        .map_err(|error| unusable(Box::new(error)))?;
+    // Watches are quiet for minutes; the API server ends them itself.
+    config.read_timeout = None;
+    kube::Client::try_from(config).map_err(|error| unusable(Box::new(error)))
+}
+
+async fn answers(client: &kube::Client, choice: &Choice) -> Result<()> {
+    let dead = |cause: String| {
+        let remedy = match &choice.flavor {
+            Flavor::Kind(name) => format!(
+                "docker ps -a --filter label=io.x-k8s.kind.cluster={name} shows its nodes; \
+                 `kind delete cluster --name {name}` and `llmdev up` make it anew"
+            ),
+            Flavor::Minikube(profile) => format!("minikube status -p {profile}"),
+            Flavor::Other => format!("kubectl --context {} get nodes", choice.context),
+        };
+        Failure::environment(format!("the cluster {} does not answer", choice.context))
+            .cause(cause)
+            .remedy(remedy)
+    };
+    match tokio::time::timeout(FIRST_ANSWER, client.apiserver_version()).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(dead(Failure::failed("").because(error).causes.join(": "))),
+        Err(_) => Err(dead(format!(
+            "no answer within {} s",
+            FIRST_ANSWER.as_secs()
+        ))),
+    }
+}
+
+fn not_there(choice: &Choice) -> Failure {
+    let failure = match &choice.flavor {
+        Flavor::Kind(name) => Failure::environment(format!("there is no kind cluster {name}"))
+            .remedy(format!("`cluster: {{ create: true }}` in stack.yaml, or `kind create cluster --name {name}`")),
+        Flavor::Minikube(profile) => Failure::environment(format!("minikube has no running profile {profile}"))
+            .remedy(format!("`cluster: {{ create: true }}` in stack.yaml, or `minikube start -p {profile}`")),
+        Flavor::Other => Failure::environment(format!("the kubeconfig has no context {}", choice.context))
+            .remedy("`kubectl config get-contexts` lists them"),
+    };
+    failure.cause("nothing was changed")
+}
+
+impl Choice {
+    fn kind(name: &str, known: bool) -> Self {
+        Choice {
+            context: format!("kind-{name}"),
+            flavor: Flavor::Kind(name.to_owned()),
+            known,
+        }
+    }
+
+    fn minikube(profile: &str, known: bool) -> Self {
+        Choice {
+            context: profile.to_owned(),
+            flavor: Flavor::Minikube(profile.to_owned()),
+            known,
+        }
+    }
+}
+
+/// The provider as `stack.yaml` names it.
+impl std::fmt::Display for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Provider::Kind => "kind",
+            Provider::Minikube => "minikube",
+            Provider::Context => "context",
+        })
+    }
+}

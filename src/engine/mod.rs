@@ -1,1 +1,12 @@
-//! To be written.
+//! What happens when: the pure [`machine`], which decides, and the [`driver`], which does.
+
+pub mod bus;
+pub mod driver;
+mod hooks;
+pub mod machine;
+pub mod prepare;
+pub mod remove;
+mod rows;
+mod settle;
+mod stages;
+mod world;

@@ -22,20 +22,27 @@ const UNANSWERED: Duration = Duration::from_secs(30);
 const ANSWERED: Duration = Duration::from_secs(1);
 
 /// Copies until both sides have ended, or one has failed. A side that has sent all can still receive.
-pub(super) async fn run(client: TcpStream, upstream: Upstream) -> io::Result<()> {
+///
+/// With each side comes what was read of it already.
+pub(super) async fn run(
+    (client, sent): (TcpStream, Vec<u8>),
+    (upstream, answered): (Upstream, Vec<u8>),
+) -> io::Result<()> {
     let (mut client_read, mut client_write) = client.into_split();
     match upstream {
         Upstream::Tcp(stream) => {
             let (mut pod_read, mut pod_write) = stream.into_split();
-            let up = copy(&mut client_read, &mut pod_write, || ());
-            let down = copy(&mut pod_read, &mut client_write, || ());
+            let up = copy(sent, &mut client_read, &mut pod_write, || ());
+            let down = copy(answered, &mut pod_read, &mut client_write, || ());
             tokio::try_join!(up, down).map(|_| ())
         }
         Upstream::Api(stream) => {
             let (mut pod_read, mut pod_write) = tokio::io::split(*stream);
             let moved = Moved::default();
-            let up = copy(&mut client_read, &mut pod_write, || moved.sent());
-            let down = copy(&mut pod_read, &mut client_write, || moved.answered());
+            let up = copy(sent, &mut client_read, &mut pod_write, || moved.sent());
+            let down = copy(answered, &mut pod_read, &mut client_write, || {
+                moved.answered()
+            });
             tokio::pin!(down);
             tokio::select! {
                 ended = &mut down => return ended,
@@ -79,14 +86,15 @@ impl Moved {
     }
 }
 
-/// Copies one direction and passes its end on.
+/// Copies one direction, first `left`, and passes its end on.
 async fn copy(
+    left: Vec<u8>,
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     moved: impl Fn(),
 ) -> io::Result<()> {
     let mut copy = Copy {
-        left: Vec::new(),
+        left,
         done: 0,
         unflushed: true,
     };

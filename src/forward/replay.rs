@@ -11,27 +11,24 @@ const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE
 /// Nothing else is replayed: the pod may have acted on it before it died, and only HTTP says what may be done
 /// twice. A second POST may charge twice; in any other protocol llmdev can't tell a query from a write.
 pub(super) fn may_repeat(sent: &[u8]) -> bool {
+    let method = sent.split(|&byte| byte == b' ').next().unwrap_or_default();
+    if !IDEMPOTENT.iter().any(|known| known.as_bytes() == method) || method.len() == sent.len() {
+        return false;
+    }
+    // Nobody acts on half a line.
     let Some(line_end) = sent.iter().position(|&byte| byte == b'\n') else {
-        return false;
+        return true;
     };
-    let Ok(line) = std::str::from_utf8(&sent[..line_end]) else {
-        return false;
-    };
-    let mut words = line.trim_end_matches('\r').split(' ');
-    let idempotent = words
-        .next()
-        .is_some_and(|method| IDEMPOTENT.contains(&method));
-    if !idempotent
-        || !words
-            .next_back()
-            .is_some_and(|version| version.starts_with("HTTP/1."))
-    {
+    let version = std::str::from_utf8(&sent[..line_end])
+        .ok()
+        .and_then(|line| line.rsplit(' ').next());
+    if !version.is_some_and(|version| version.starts_with("HTTP/1.") && version.ends_with('\r')) {
         return false;
     }
     match sent.windows(4).position(|window| window == b"\r\n\r\n") {
         // The head is still on its way: what follows goes straight to the next pod.
         None => true,
-        Some(head) => body_length(&sent[line_end..head]).is_some_and(|body| {
+        Some(head) => body_length(&sent[..head]).is_some_and(|body| {
             // Beyond the request's end a pipelined one begins, which may be anything.
             sent.len() - (head + 4) <= body
         }),
@@ -69,8 +66,12 @@ mod tests {
             (b"PUT /x HTTP/1.1\r\ncontent-length: 500\r\n\r\nhello", true),
             (b"HEAD / HTTP/1.1\r\nHost:", true),
             (b"", false),
-            (b"GET / HT", false),
+            (b"GET / HT", true),
+            (b"GET", false),
+            (b"SET a b", false),
+            (b"GET key\r\n", false),
             (b"GET /\r\n", false),
+            (b"GET / HTTP/1.1\n\n", false),
             (b"POST / HTTP/1.1\r\n\r\n", false),
             (b"PATCH / HTTP/1.1\r\n\r\n", false),
             (b"GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\n\r\n", false),

@@ -68,20 +68,19 @@ impl Raw {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::executor::block_on;
 
-    fn all(input: &[u8]) -> Vec<(bool, String)> {
+    async fn all(input: &[u8]) -> Vec<(bool, String)> {
         let mut from = futures::io::BufReader::with_capacity(7, input);
         let mut lines = Vec::new();
-        while let Some(line) = block_on(read(&mut from)).unwrap() {
+        while let Some(line) = read(&mut from).await.unwrap() {
             let (time, text) = line.parse();
             lines.push((time.is_some(), text));
         }
         lines
     }
 
-    #[test]
-    fn lines_are_taken_apart() {
+    #[tokio::test]
+    async fn lines_are_taken_apart() {
         let input = b"2026-11-21T08:09:52.123456789Z one two\n2026-11-21T08:09:52Z \r\nno time\n2026-11-21T08:09:52+02:00 \xff last words";
         let expected = [
             (true, "one two"),
@@ -90,14 +89,14 @@ mod tests {
             (true, "\u{fffd} last words"),
         ];
         let expected: Vec<_> = expected.map(|(time, text)| (time, text.to_owned())).into();
-        assert_eq!(all(input), expected);
-        assert_eq!(all(b""), []);
+        assert_eq!(all(input).await, expected);
+        assert_eq!(all(b"").await, []);
     }
 
-    #[test]
-    fn a_long_line_is_cut_and_the_next_one_is_whole() {
+    #[tokio::test]
+    async fn a_long_line_is_cut_and_the_next_one_is_whole() {
         let input = [vec![b'x'; LONGEST + 5], b"\nnext\n".to_vec()].concat();
-        let lines = all(&input);
+        let lines = all(&input).await;
         assert_eq!(lines[0].1.len(), LONGEST + " … (5 bytes more)".len());
         assert!(lines[0].1.ends_with("x … (5 bytes more)"));
         assert_eq!(lines[1].1, "next");

@@ -15,6 +15,8 @@ type Mark = (DateTime<Utc>, u64);
 /// What was read of one container.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
+    /// Reading began in the middle: what is older than the first line is not wanted.
+    tail: bool,
     /// The lines of the last seconds.
     recent: VecDeque<Mark>,
     /// All lines up to here were read, or are older than what was asked for.
@@ -25,6 +27,14 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// Nothing was read yet. With `tail`, reading begins in the middle.
+    pub(super) fn new(tail: bool) -> Self {
+        Seen {
+            tail,
+            ..Seen::default()
+        }
+    }
+
     /// From when on to read to miss nothing; none to read all.
     pub(super) fn resume(&mut self) -> Option<DateTime<Utc>> {
         let newest = self.newest?;
@@ -45,7 +55,9 @@ impl Seen {
         if self.was_read(&mark) {
             return false;
         }
-        self.floor.get_or_insert(at);
+        if self.tail && self.newest.is_none() {
+            self.floor = Some(at - TimeDelta::nanoseconds(1));
+        }
         let newest = *self
             .newest
             .insert(self.newest.map_or(at, |newest| newest.max(at)));
@@ -96,9 +108,9 @@ mod tests {
         DateTime::from_timestamp_millis(1_790_000_000_000 + ms).unwrap()
     }
 
-    /// Reads a log up to `cut`, then from where `resume` says to the end.
+    /// Reads a log from its line `first` up to `cut`, then from where `resume` says to the end.
     fn read_twice(log: &[(i64, String)], first: usize, cut: usize) -> Vec<String> {
-        let mut seen = Seen::default();
+        let mut seen = Seen::new(first > 0);
         let mut read = Vec::new();
         for (at, text) in &log[first..cut] {
             if seen.is_new(time(*at), text) {

@@ -71,7 +71,7 @@ impl Source {
             tail,
             previous,
             grep,
-            seen: Seen::default(),
+            seen: Seen::new(tail.is_some()),
             at,
         }
     }

@@ -53,6 +53,16 @@ impl Rendered {
     }
 }
 
+/// The images that an object's pods name.
+pub fn images_of(object: &Object) -> Vec<String> {
+    let containers = pods::template(object)
+        .into_iter()
+        .flat_map(pods::containers);
+    containers
+        .filter_map(|container| Some(container.get("image")?.as_str()?.to_owned()))
+        .collect()
+}
+
 /// What one render step gives before anything is set on it.
 #[derive(Debug, Default)]
 struct Step {

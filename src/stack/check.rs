@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use super::build::BuildFile;
 use super::decode::At;
 use super::diagnostic::{Diagnostic, Report, Span};
 use super::file::{RenderFile, SecretFile, StackFile};
-use super::service::{BuildFile, ServiceFile};
+use super::service::ServiceFile;
 use super::{
     BuildSpec, ForwardSpec, HelmRelease, RenderStep, SecretSource, SecretSpec, Service, ServiceId,
     Stack, graph, paths,

@@ -1,8 +1,8 @@
 //! From the tree to typed values: what is not what it should be is reported, and reading goes on.
 
-use super::diagnostic::{Diagnostic, Report, Span};
+use super::diagnostic::{Diagnostic, Report, Span, nearest, shorten};
 use super::scalar::{Read, Wrong};
-use super::tree::{Entry, Node, Value, looks_like_number, shorten};
+use super::tree::{Entry, Node, Value, looks_like_boolean, looks_like_number};
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Fields<'a> {
     /// `in service "litellm"`.
     place: String,
     entries: &'a [Entry],
+    /// Keys that unknown ones were probably meant for: that they are missing is the same mistake.
+    meant: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
@@ -28,21 +30,25 @@ impl<'a> Fields<'a> {
         node: &'a Node,
         at: Option<&Span>,
         place: &str,
-        known: &[&str],
+        known: &[&'static str],
         report: &mut Report,
     ) -> Option<Self> {
         let entries = map(node, report)?;
+        let mut meant = Vec::new();
         for entry in entries
             .iter()
             .filter(|entry| !known.contains(&entry.key.as_str()))
         {
             report.add(unknown_key(entry, place, known));
+            meant.extend(nearest(&entry.key, known.iter().copied()));
         }
         let start = node.span.start..node.span.start;
+        let at = at.cloned().unwrap_or(start);
         Some(Fields {
-            at: at.cloned().unwrap_or(start),
+            at,
             place: place.to_owned(),
             entries,
+            meant,
         })
     }
 
@@ -60,16 +66,23 @@ impl<'a> Fields<'a> {
 
     /// The value of a key that must be there.
     pub fn need(&self, key: &str, report: &mut Report) -> Option<&'a Node> {
-        if self.get(key).is_none() {
-            let message = format!("missing key {key:?} {}", self.place);
-            report.add(Diagnostic::new(self.at.clone(), message));
+        match self.entries.iter().find(|entry| entry.key == key) {
+            Some(entry) if entry.node.value == Value::Null => {
+                let message = format!("key {key:?} has nothing after it");
+                report.add(Diagnostic::new(entry.key_span.clone(), message));
+            }
+            None if !self.meant.contains(&key) => {
+                let message = format!("missing key {key:?} {}", self.place);
+                report.add(Diagnostic::new(self.at.clone(), message));
+            }
+            _ => {}
         }
         self.get(key)
     }
 }
 
 fn unknown_key(entry: &Entry, place: &str, known: &[&str]) -> Diagnostic {
-    let message = format!("unknown key {:?} {place}", shorten(&entry.key));
+    let message = format!("unknown key {:?} {place}", shorten(&entry.key, 60));
     let mistake = Diagnostic::new(entry.key_span.clone(), message);
     if entry.key == "<<" {
         return mistake.help("merge keys are not part of YAML 1.2; use `profiles`, or an alias");
@@ -102,7 +115,7 @@ pub fn list<'a>(node: &'a Node, report: &mut Report) -> &'a [Node] {
     match &node.value {
         Value::List(items) => items,
         Value::Plain(text) => {
-            report.add(expected(node, "a list").help(format!("write `[{}]`", shorten(text))));
+            report.add(expected(node, "a list").help(format!("write `[{}]`", shorten(text, 60))));
             &[]
         }
         _ => {
@@ -114,9 +127,9 @@ pub fn list<'a>(node: &'a Node, report: &mut Report) -> &'a [Node] {
 
 /// Text. What YAML takes for a number or boolean needs quotes to be text.
 pub fn text(node: &Node, report: &mut Report) -> Option<At<String>> {
-    let number = |text: &str| looks_like_number(text) || matches!(text, "true" | "false");
+    let other = |text: &str| looks_like_number(text) || looks_like_boolean(text);
     match &node.value {
-        Value::Plain(text) if number(text) => {
+        Value::Plain(text) if other(text) => {
             report.add(expected(node, "text").help(format!("write `\"{text}\"`")));
             None
         }
@@ -231,11 +244,24 @@ pub fn one_of<T: Copy>(node: &Node, words: &[(&str, T)], report: &mut Report) ->
 
 /// A path that is written in the file.
 pub fn path(node: &Node, report: &mut Report) -> Option<At<String>> {
-    read_raw(node, report, |text| match text {
+    read(node, report, |text| match text {
         "" => Err(Wrong {
             why: "the path is empty".to_owned(),
             help: None,
         }),
         _ => Ok(text.to_owned()),
     })
+}
+
+/// A key's value that means something, without its place.
+pub fn value<T>(
+    fields: &Fields<'_>,
+    key: &str,
+    meaning: fn(&str) -> Read<T>,
+    report: &mut Report,
+) -> Option<T> {
+    fields
+        .get(key)
+        .and_then(|node| read(node, report, meaning))
+        .map(|at| at.it)
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use annotate_snippets::renderer::{DEFAULT_ERROR_STYLE, Style};
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::error::Failure;
@@ -11,6 +12,8 @@ pub type Span = Range<usize>;
 
 /// No more than this many mistakes are shown; the rest is counted.
 const SHOWN: usize = 50;
+/// Nobody reads lines longer than this, in bytes: their text is not shown.
+const READABLE: usize = 10_000;
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +33,7 @@ impl Diagnostic {
     pub fn new(span: Span, message: impl Into<String>) -> Self {
         Diagnostic {
             span,
-            message: message.into(),
+            message: shorten(&message.into(), 300),
             help: None,
             also: Vec::new(),
         }
@@ -38,7 +41,7 @@ impl Diagnostic {
 
     /// Says what to write instead.
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(shorten(&help.into(), 300));
         self
     }
 
@@ -94,7 +97,7 @@ impl Diagnostics {
                 *span = within(&source, span);
             }
         }
-        list.sort_by_key(|it| (it.span.start, it.span.end));
+        list.sort_by(|a, b| order(a).cmp(&order(b)));
         list.dedup_by(|a, b| a.span == b.span && a.message == b.message);
         Diagnostics {
             file: file.into(),
@@ -115,18 +118,12 @@ impl Diagnostics {
 
     /// All mistakes for people to read. Each starts with `FILE:LINE:COLUMN: error: …`, which problem matchers take.
     pub fn render(&self, color: bool) -> String {
-        let renderer = if color {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        }
-        .term_width(100);
         let mut text = String::new();
         for diagnostic in self.list.iter().take(SHOWN) {
             if !text.is_empty() {
                 text.push('\n');
             }
-            self.render_one(diagnostic, &renderer, &mut text);
+            self.render_one(diagnostic, color, &mut text);
         }
         if self.list.len() > SHOWN {
             text.push_str(&format!("\nand {} more\n", self.list.len() - SHOWN));
@@ -134,14 +131,22 @@ impl Diagnostics {
         text
     }
 
-    fn render_one(&self, diagnostic: &Diagnostic, renderer: &Renderer, text: &mut String) {
+    fn render_one(&self, diagnostic: &Diagnostic, color: bool, text: &mut String) {
         let (line, column) = self.position(diagnostic);
         let message = &diagnostic.message;
+        let error = if color {
+            DEFAULT_ERROR_STYLE
+        } else {
+            Style::new()
+        };
         text.push_str(&format!(
-            "{}:{line}:{column}: error: {message}\n",
+            "{}:{line}:{column}: {error}error{error:#}: {message}\n",
             self.file
         ));
         let excerpt = self.excerpt(diagnostic);
+        if excerpt.len() > READABLE {
+            return;
+        }
         let first = position(&self.source, excerpt.start).0;
         let inside = |span: &Span| span.start - excerpt.start..span.end - excerpt.start;
         let mark = |kind: AnnotationKind, span: &Span| -> Annotation<'_> {
@@ -160,7 +165,12 @@ impl Diagnostics {
         if let Some(help) = &diagnostic.help {
             group = group.element(Level::HELP.message(help.as_str()));
         }
-        text.push_str(&renderer.render(&[group]));
+        let renderer = if color {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        text.push_str(&renderer.term_width(100).render(&[group]));
         text.push('\n');
     }
 
@@ -192,12 +202,32 @@ impl From<Diagnostics> for Failure {
     }
 }
 
+/// Text of no more than so many characters, for messages.
+pub fn shorten(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// In the order of the text; what is said twice comes together.
+fn order(diagnostic: &Diagnostic) -> (usize, usize, &str) {
+    (
+        diagnostic.span.start,
+        diagnostic.span.end,
+        &diagnostic.message,
+    )
+}
+
 /// Of the names that are known, the one that looks most like the wrong one, if any is near.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = fold(wrong);
     let limit = (folded.chars().count() / 3).clamp(1, 3);
+    let far = |name: &&str| name.len().abs_diff(wrong.len()) > 8;
     known
         .into_iter()
+        .take(500)
+        .filter(|name| !far(name))
         .map(|name| (strsim::osa_distance(&folded, &fold(name)), name))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
@@ -281,6 +311,15 @@ mod tests {
             .suggest("forwrad", ["forward", "build"])
             .also(first..first + 7, "in this service");
         let text = Diagnostics::new("stack.yaml", source, vec![mistake]).render(false);
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r#"
+        stack.yaml:4:5: error: unknown key "forwrad" in service "litellm"
+          |
+        3 |   litellm:
+          |   ------- in this service
+        4 |     forwrad: [4000]
+          |     ^^^^^^^
+          |
+          = help: did you mean `forward`?
+        "#);
     }
 }

@@ -1,17 +1,14 @@
 //! `stack.yaml` as it is written: typed, in the text's order, names not yet looked up and files not yet looked for.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::decode::{
-    At, Fields, boolean, count, expected, list, map, one_of, path, raw, read, read_raw, text,
-    understood,
-};
-use super::diagnostic::{Diagnostic, Report, Span};
-use super::scalar::{self, Read, Wrong};
+use super::cluster::cluster;
+use super::decode::{At, Fields, expected, list, map, path, raw, read, read_raw, value};
+use super::diagnostic::{Diagnostic, Report};
+use super::scalar;
 use super::service::{ServiceFile, service};
 use super::tree::{Entry, Node, Value};
-use super::{ClusterSpec, Hooks, Provider};
+use super::{ClusterSpec, Hooks};
 
 /// The keys at the top.
 pub const TOP: &[&str] = &[
@@ -24,19 +21,6 @@ pub const TOP: &[&str] = &[
     "secrets",
     "hooks",
     "profiles",
-];
-/// The keys of `cluster`.
-pub const CLUSTER: &[&str] = &[
-    "provider",
-    "name",
-    "create",
-    "cpus",
-    "memory",
-    "nodes",
-    "image",
-    "kubernetesVersion",
-    "config",
-    "registry",
 ];
 /// The keys of a render step; each step has exactly one.
 pub const RENDER: &[&str] = &["kustomize", "manifests", "helm"];
@@ -160,90 +144,6 @@ fn services(node: &Node, report: &mut Report) -> Vec<ServiceFile> {
         ));
     }
     entries.iter().map(|entry| service(entry, report)).collect()
-}
-
-fn cluster(entry: &Entry, report: &mut Report) -> (ClusterSpec, Option<At<String>>) {
-    let node = &entry.node;
-    let Some(fields) = Fields::of(node, Some(&entry.key_span), "in cluster", CLUSTER, report)
-    else {
-        return (ClusterSpec::default(), None);
-    };
-    let providers = [
-        ("kind", Provider::Kind),
-        ("minikube", Provider::Minikube),
-        ("context", Provider::Context),
-    ];
-    let provider = fields
-        .get("provider")
-        .and_then(|node| one_of(node, &providers, report));
-    let own_context = provider == Some(Provider::Context);
-    let create = fields.get("create").and_then(|node| {
-        let create = boolean(node, report)?;
-        if create && own_context {
-            let why = "a cluster of the provider `context` cannot be created";
-            report.add(Diagnostic::new(node.span.clone(), why).help("write `false`"));
-        }
-        Some(create)
-    });
-    only_kind(&fields, provider, report);
-    let name = fields
-        .get("name")
-        .and_then(|node| read(node, report, cluster_name(provider)));
-    let spec = ClusterSpec {
-        provider,
-        name: name.map(|name| name.it),
-        create: create.unwrap_or(!own_context),
-        cpus: fields.get("cpus").and_then(|node| count(node, report)),
-        memory: value(&fields, "memory", scalar::memory, report),
-        nodes: fields.get("nodes").and_then(|node| count(node, report)),
-        image: fields
-            .get("image")
-            .and_then(|node| text(node, report))
-            .map(|image| image.it),
-        kubernetes_version: value(&fields, "kubernetesVersion", scalar::version, report),
-        config: None,
-        registry: value(&fields, "registry", scalar::registry, report),
-    };
-    (
-        spec,
-        fields.get("config").and_then(|node| path(node, report)),
-    )
-}
-
-fn value<T>(
-    fields: &Fields<'_>,
-    key: &str,
-    meaning: fn(&str) -> Read<T>,
-    report: &mut Report,
-) -> Option<T> {
-    fields
-        .get(key)
-        .and_then(|node| read_raw(node, report, meaning))
-        .map(|at| at.it)
-}
-
-/// kind and minikube say what a cluster may be called; a context may be called anything.
-fn cluster_name(provider: Option<Provider>) -> impl Fn(&str) -> Read<String> {
-    move |text| match provider {
-        Some(Provider::Context) if text.is_empty() => Err(Wrong {
-            why: "the name is empty".to_owned(),
-            help: None,
-        }),
-        Some(Provider::Context) => Ok(text.to_owned()),
-        _ => scalar::subdomain(text),
-    }
-}
-
-fn only_kind(fields: &Fields<'_>, provider: Option<Provider>, report: &mut Report) {
-    if matches!(provider, None | Some(Provider::Kind)) {
-        return;
-    }
-    for key in ["config", "image"] {
-        if let Some(entry) = fields.entry(key) {
-            let message = format!("`{key}` is for the provider kind only");
-            report.add(Diagnostic::new(entry.key_span.clone(), message));
-        }
-    }
 }
 
 fn render(node: &Node, report: &mut Report) -> Vec<RenderFile> {
@@ -389,8 +289,8 @@ fn hooks(entry: &Entry, report: &mut Report) -> Hooks {
 fn command(node: &Node, report: &mut Report) -> Option<Vec<String>> {
     match &node.value {
         Value::List(_) => arguments(node, report),
-        Value::Plain(text) | Value::Quoted(text) => {
-            understood(&node.span, scalar::words(text), report).map(|words| words.it)
+        Value::Plain(_) | Value::Quoted(_) => {
+            read(node, report, scalar::words).map(|words| words.it)
         }
         _ => {
             report.add(expected(node, "a command, as text or as a list of words"));
@@ -411,12 +311,4 @@ pub fn arguments(node: &Node, report: &mut Report) -> Option<Vec<String>> {
         report.add(Diagnostic::new(node.span.clone(), "the command is empty"));
     }
     Some(words)
-}
-
-/// A time that was left out.
-pub const READY_TIMEOUT: Duration = Duration::from_secs(180);
-
-/// Where a key of a mapping stands, for messages about its whole value.
-pub fn whole(entry: &Entry) -> Span {
-    entry.key_span.start..entry.node.span.end.max(entry.key_span.end)
 }

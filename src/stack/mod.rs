@@ -1,6 +1,8 @@
 //! A stack: what `stack.yaml` describes, checked and resolved, so that no later stage has to look a name up.
 
+mod build;
 mod check;
+mod cluster;
 mod decode;
 pub mod diagnostic;
 mod file;
@@ -16,6 +18,7 @@ mod tree;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use profile::Selection;
 pub use read::{API_VERSION, FILE_NAME, find, parse, parse_with, read, read_with};
+pub use scalar::duration;
 pub use schema::schema;
 
 use std::collections::BTreeMap;

@@ -59,8 +59,12 @@ fn existing(base: &Path, written: &At<String>, want: Want, report: &mut Report) 
     let path = absolute(base, &written.it);
     let text = &written.it;
     let kind = if want == Want::File { "file" } else { "folder" };
+    let fits = |meta: &fs::Metadata| match want {
+        Want::File => meta.is_file(),
+        Want::Folder => meta.is_dir(),
+    };
     let message = match fs::metadata(&path) {
-        Ok(meta) if meta.is_file() == (want == Want::File) => return (path, true),
+        Ok(meta) if fits(&meta) => return (path, true),
         Ok(meta) if meta.is_dir() => format!("{text:?} is a folder, not a file"),
         Ok(_) => format!("{text:?} is not a {kind}"),
         Err(error) if is_missing(&error) => format!("there is no {kind} {text:?}"),

@@ -4,7 +4,6 @@ use globset::{Glob, GlobMatcher};
 
 use super::decode::{At, Fields, map, read};
 use super::diagnostic::{Diagnostic, Report, Span, nearest};
-use super::file::whole;
 use super::scalar::{self, Read, Wrong};
 use super::tree::{Entry, Node, Value};
 
@@ -60,7 +59,7 @@ fn profile(entry: &Entry, report: &mut Report) -> Profile {
     };
     let place = format!("in profile {:?}", name.it);
     let mut profile = Profile {
-        span: whole(entry),
+        span: entry.span(),
         env: None,
         context: None,
         patch: None,

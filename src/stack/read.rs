@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Diagnostic, Diagnostics, Report};
+use super::diagnostic::{Diagnostic, Diagnostics, Report, shorten};
 use super::profile::{self, Profile, Selection};
 use super::tree::{self, Node, Value};
 use super::{Stack, check, file};
@@ -16,8 +16,10 @@ pub const FILE_NAME: &str = "stack.yaml";
 pub const API_VERSION: &str = "llmdev/v1";
 /// In bytes. No file that a person writes is larger.
 const MAX_SIZE: usize = 1 << 20;
+/// So many profiles are tried that do not hold.
+const MAX_REHEARSED: usize = 100;
 
-/// `stack.yaml` in a folder or the nearest one above it; absolute if `start` is.
+/// `stack.yaml` in a folder or the nearest one above it, absolute.
 ///
 /// # Errors
 /// There is none.
@@ -153,7 +155,7 @@ fn stack(
     let profiles = profile::take(&mut root, report);
     let active = profile::active(&profiles, selection, report);
     let place = Place::of(path);
-    for (i, profile) in profiles.iter().enumerate() {
+    for (i, profile) in profiles.iter().enumerate().take(MAX_REHEARSED) {
         if !active.contains(&i) {
             rehearse(profile, &root, &place, report);
         }
@@ -199,7 +201,7 @@ fn version(root: &Node, report: &mut Report) -> Result<(), Diagnostic> {
             .ok()
     });
     if number.is_some_and(|number| number > 1) {
-        let text = tree::shorten(text);
+        let text = shorten(text, 60);
         let message = format!("written for {text}; this llmdev reads {API_VERSION}");
         return Err(Diagnostic::new(entry.node.span.clone(), message).help("update llmdev"));
     }

@@ -1,16 +1,17 @@
 //! An entry of `services:` as it is written.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::decode::{
-    At, Fields, boolean, expected, list, map, path, raw, read, read_raw, text, understood,
-};
+use super::build::{BuildFile, build};
+use super::decode::{At, Fields, boolean, expected, list, read, read_raw, text, understood};
 use super::diagnostic::{Diagnostic, Report, nearest};
-use super::file::{READY_TIMEOUT, arguments, texts};
+use super::file::arguments;
 use super::scalar::{self, Read, Wrong};
 use super::tree::{Entry, Node, Value};
-use super::{ForwardSpec, SecretSource, SyncAfter, SyncRule, WorkloadSpec};
+use super::{ForwardSpec, SyncAfter, SyncRule, WorkloadSpec};
+
+/// From applied to ready, when nothing is said.
+const READY_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The keys of a service.
 pub const SERVICE: &[&str] = &[
@@ -22,18 +23,6 @@ pub const SERVICE: &[&str] = &[
     "readyTimeout",
     "dev",
 ];
-/// The keys of `build`.
-pub const BUILD: &[&str] = &[
-    "context",
-    "dockerfile",
-    "target",
-    "args",
-    "secrets",
-    "requires",
-    "image",
-];
-/// The keys of a build secret; each has exactly one.
-pub const BUILD_SECRET: &[&str] = &["file", "env"];
 /// The keys of an entry of `forward`.
 pub const FORWARD: &[&str] = &["local", "remote", "address"];
 /// The keys of an entry of `sync` with a `src`.
@@ -74,25 +63,6 @@ pub struct ServiceFile {
     pub fast_rollout: bool,
 }
 
-/// `build`; paths as written.
-#[derive(Debug)]
-pub struct BuildFile {
-    /// `image`, or the service's name at the service's place.
-    pub image: At<String>,
-    /// `context`.
-    pub context: At<String>,
-    /// `dockerfile`.
-    pub dockerfile: Option<At<String>>,
-    /// `target`.
-    pub target: Option<String>,
-    /// `args`.
-    pub args: BTreeMap<String, String>,
-    /// `secrets`.
-    pub secrets: BTreeMap<String, SecretSource>,
-    /// `requires`.
-    pub requires: BTreeMap<String, At<String>>,
-}
-
 /// Reads a service; mistakes go to `report`.
 pub fn service(entry: &Entry, report: &mut Report) -> ServiceFile {
     let name = At {
@@ -129,15 +99,17 @@ pub fn service(entry: &Entry, report: &mut Report) -> ServiceFile {
     if let Some(node) = fields.get("dependsOn") {
         file.depends_on = list(node, report)
             .iter()
-            .filter_map(|it| raw(it, report))
+            .filter_map(|it| text(it, report))
             .collect();
     }
     if let Some(node) = fields.get("forward") {
         let items = list(node, report).iter();
-        file.forwards = items.filter_map(|it| forward(it, &place, report)).collect();
+        file.forwards = items
+            .filter_map(|it| forward(it, &name.it, report))
+            .collect();
     }
     if let Some(sync_entry) = fields.entry("sync") {
-        file.sync = sync(sync_entry, &fields, &place, report);
+        file.sync = sync(sync_entry, &fields, &name.it, report);
     }
     if let Some(time) = fields
         .get("readyTimeout")
@@ -151,93 +123,19 @@ pub fn service(entry: &Entry, report: &mut Report) -> ServiceFile {
         let fast = fields.and_then(|fields| fields.get("fastRollout"));
         file.fast_rollout = fast.and_then(|it| boolean(it, report)).unwrap_or(false);
     }
-    file
-}
-
-fn build(entry: &Entry, service: &At<String>, report: &mut Report) -> Option<BuildFile> {
-    let own_image = || service.clone();
-    if matches!(entry.node.value, Value::Plain(_) | Value::Quoted(_)) {
-        return Some(BuildFile {
-            image: own_image(),
-            context: path(&entry.node, report)?,
-            dockerfile: None,
-            target: None,
-            args: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-            requires: BTreeMap::new(),
-        });
-    }
-    let place = format!("in build of service {:?}", service.it);
-    let fields = Fields::of(&entry.node, Some(&entry.key_span), &place, BUILD, report)?;
-    let image = fields
-        .get("image")
-        .and_then(|node| read(node, report, scalar::image_name));
-    let context = fields
-        .need("context", report)
-        .and_then(|node| path(node, report));
-    let build = BuildFile {
-        image: image.unwrap_or_else(own_image),
-        dockerfile: fields.get("dockerfile").and_then(|node| path(node, report)),
-        target: fields
-            .get("target")
-            .and_then(|node| text(node, report))
-            .map(|target| target.it),
-        args: fields
-            .get("args")
-            .map_or_else(BTreeMap::new, |node| texts(node, report)),
-        secrets: fields
-            .get("secrets")
-            .map_or_else(BTreeMap::new, |node| secrets(node, report)),
-        requires: fields
-            .get("requires")
-            .map_or_else(BTreeMap::new, |node| requires(node, report)),
-        context: context?,
-    };
-    for (argument, needed) in &build.requires {
-        if build.args.contains_key(argument) {
-            let message =
-                format!("the build argument {argument:?} is set by `args` and `requires`");
-            report.add(Diagnostic::new(needed.span.clone(), message));
-        }
-    }
-    Some(build)
-}
-
-fn secrets(node: &Node, report: &mut Report) -> BTreeMap<String, SecretSource> {
-    let entries = map(node, report).unwrap_or(&[]).iter();
-    entries
-        .filter_map(|it| Some((it.key.clone(), secret(it, report)?)))
-        .collect()
-}
-
-fn secret(entry: &Entry, report: &mut Report) -> Option<SecretSource> {
-    let place = format!("in build secret {:?}", entry.key);
-    let fields = Fields::of(
-        &entry.node,
-        Some(&entry.key_span),
-        &place,
-        BUILD_SECRET,
-        report,
-    )?;
-    match (fields.get("file"), fields.get("env")) {
-        (Some(file), None) => Some(SecretSource::File(path(file, report)?.it.into())),
-        (None, Some(env)) => Some(SecretSource::Env(read(env, report, scalar::variable)?.it)),
-        _ => {
+    if file.workload == WorkloadSpec::None {
+        for entry in ["forward", "sync"]
+            .iter()
+            .filter_map(|key| fields.entry(key))
+        {
             let message = format!(
-                "the build secret {:?} needs `file` or `env`, one of them",
+                "`{}` needs a workload, and this service has none",
                 entry.key
             );
             report.add(Diagnostic::new(entry.key_span.clone(), message));
-            None
         }
     }
-}
-
-fn requires(node: &Node, report: &mut Report) -> BTreeMap<String, At<String>> {
-    let entries = map(node, report).unwrap_or(&[]).iter();
-    entries
-        .filter_map(|it| Some((it.key.clone(), raw(&it.node, report)?)))
-        .collect()
+    file
 }
 
 /// `kind/name` or `none`.
@@ -273,11 +171,11 @@ fn workload_spec(text: &str) -> Read<WorkloadSpec> {
     })
 }
 
-fn forward(node: &Node, place: &str, report: &mut Report) -> Option<At<ForwardSpec>> {
+fn forward(node: &Node, service: &str, report: &mut Report) -> Option<At<ForwardSpec>> {
     match &node.value {
         Value::Plain(text) | Value::Quoted(text) => understood(&node.span, ports(text), report),
         Value::Map(_) => {
-            let place = format!("in a forward {place}");
+            let place = format!("in a forward of service {service:?}");
             let fields = Fields::of(node, None, &place, FORWARD, report)?;
             let remote = fields.need("remote", report);
             let remote = remote.and_then(|it| read_raw(it, report, scalar::port));
@@ -332,19 +230,19 @@ fn address(text: &str) -> Read<std::net::IpAddr> {
     })
 }
 
-fn sync(entry: &Entry, service: &Fields<'_>, place: &str, report: &mut Report) -> Vec<SyncRule> {
-    if service.get("build").is_none() {
+fn sync(entry: &Entry, fields: &Fields<'_>, service: &str, report: &mut Report) -> Vec<SyncRule> {
+    if fields.get("build").is_none() {
         let mistake = Diagnostic::new(entry.key_span.clone(), "`sync` needs `build`");
         report.add(mistake.help("what is synced is relative to the build context"));
     }
     list(&entry.node, report)
         .iter()
-        .filter_map(|node| rule(node, place, report))
+        .filter_map(|node| rule(node, service, report))
         .collect()
 }
 
-fn rule(node: &Node, place: &str, report: &mut Report) -> Option<SyncRule> {
-    let place = format!("in a sync rule {place}");
+fn rule(node: &Node, service: &str, report: &mut Report) -> Option<SyncRule> {
+    let place = format!("in a sync rule of service {service:?}");
     if node.get("infer").is_some() {
         let fields = Fields::of(node, None, &place, INFER, report)?;
         let after = after(&fields, report);
@@ -367,7 +265,7 @@ fn rule(node: &Node, place: &str, report: &mut Report) -> Option<SyncRule> {
         .and_then(|it| read(it, report, scalar::container_path));
     let strip = fields
         .get("strip")
-        .and_then(|it| read_raw(it, report, scalar::strip));
+        .and_then(|it| read(it, report, scalar::strip));
     let container = fields
         .get("container")
         .and_then(|it| read(it, report, scalar::label));

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Tag};
 
-use super::diagnostic::{Diagnostic, Report, Span};
+use super::diagnostic::{Diagnostic, Report, Span, shorten};
 
 /// Deeper than anything that `stack.yaml` means; also keeps recursion over the tree short.
 const MAX_DEPTH: usize = 32;
 /// Values in the file once aliases stand for what they name: `a: [*b, *b]` doubles it, again and again.
-const MAX_VALUES: usize = 100_000;
+const MAX_VALUES: usize = 20_000;
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +46,13 @@ pub struct Entry {
     pub node: Node,
 }
 
+impl Entry {
+    /// Key and value.
+    pub fn span(&self) -> Span {
+        self.key_span.start..self.node.span.end.max(self.key_span.end)
+    }
+}
+
 impl Node {
     /// The entry of a mapping.
     pub fn get(&self, key: &str) -> Option<&Entry> {
@@ -60,10 +67,10 @@ impl Node {
         match &self.value {
             Value::Null => "nothing".to_owned(),
             Value::Plain(text) if looks_like_number(text) => format!("the number {text}"),
-            Value::Plain(text) if matches!(text.as_str(), "true" | "false") => {
+            Value::Plain(text) if looks_like_boolean(text) => {
                 format!("the boolean {text}")
             }
-            Value::Plain(text) | Value::Quoted(text) => format!("the text {:?}", shorten(text)),
+            Value::Plain(text) | Value::Quoted(text) => format!("the text {:?}", shorten(text, 60)),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a mapping".to_owned(),
         }
@@ -72,17 +79,20 @@ impl Node {
 
 /// Whether YAML takes the text for a number when it has no quotes.
 pub fn looks_like_number(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'))
-        && text.contains(|c: char| c.is_ascii_digit())
-        && text.parse::<f64>().is_ok()
+    let bare = text.trim_start_matches(['+', '-']);
+    let digits = |text: &str, radix| !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
+    match bare.get(..2) {
+        Some("0x") => return digits(&bare[2..], 16),
+        Some("0o") => return digits(&bare[2..], 8),
+        _ => {}
+    }
+    matches!(bare, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN")
+        || bare.starts_with(|c: char| c.is_ascii_digit() || c == '.') && text.parse::<f64>().is_ok()
 }
 
-/// Text short enough for a message.
-pub fn shorten(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
+/// Whether YAML takes the text for a boolean when it has no quotes.
+pub fn looks_like_boolean(text: &str) -> bool {
+    matches!(text, "true" | "True" | "TRUE" | "false" | "False" | "FALSE")
 }
 
 /// Reads one YAML document. `None`: the text has no value at all. Duplicate keys go to `report`.
@@ -145,6 +155,7 @@ impl Builder {
                     .help("stack.yaml is one document; take the `---` away"))
             }
             Event::Scalar(text, style, anchor, _) => {
+                self.count(1, &at)?;
                 let value = scalar(text.into_owned(), style, is_text);
                 let node = Node { span: at, value };
                 self.keep(anchor, &node);
@@ -165,6 +176,7 @@ impl Builder {
         if self.open.len() >= MAX_DEPTH {
             return Err(too_deep(at));
         }
+        self.count(1, &at)?;
         self.open.push(Open {
             start: at.start,
             anchor,
@@ -199,6 +211,15 @@ impl Builder {
         self.put(node, report)
     }
 
+    fn count(&mut self, values: usize, at: &Span) -> Result<(), Diagnostic> {
+        self.values += values;
+        if self.values <= MAX_VALUES {
+            return Ok(());
+        }
+        let message = format!("the file has more than {MAX_VALUES} values");
+        Err(Diagnostic::new(at.clone(), message).help("an alias counts as all that it stands for"))
+    }
+
     fn keep(&mut self, anchor: usize, node: &Node) {
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
@@ -214,21 +235,15 @@ impl Builder {
             ));
         };
         let (values, depth) = measure(node);
-        self.values += values;
-        if self.values > MAX_VALUES {
-            return Err(
-                Diagnostic::new(at, "aliases make this file too large to read").help(format!(
-                    "it may have {MAX_VALUES} values once each alias is replaced"
-                )),
-            );
-        }
+        let node = Node {
+            span: at.clone(),
+            value: node.value.clone(),
+        };
+        self.count(values, &at)?;
         if self.open.len() + depth > MAX_DEPTH {
             return Err(too_deep(at));
         }
-        Ok(Node {
-            span: at,
-            value: node.value.clone(),
-        })
+        Ok(node)
     }
 
     fn put(&mut self, node: Node, report: &mut Report) -> Result<(), Diagnostic> {
@@ -283,7 +298,7 @@ fn insert(entries: &mut Vec<Entry>, entry: Entry, report: &mut Report) {
         Some(known) => report.add(
             Diagnostic::new(
                 entry.key_span,
-                format!("key {:?} is here twice", shorten(&entry.key)),
+                format!("key {:?} is here twice", shorten(&entry.key, 60)),
             )
             .also(known.key_span.clone(), "the first"),
         ),
@@ -311,7 +326,10 @@ fn known_tag(tag: &Tag, at: Span) -> Result<(), Diagnostic> {
     }
     Err(Diagnostic::new(
         at,
-        format!("the tag {} means nothing here", shorten(&tag.original())),
+        format!(
+            "the tag {} means nothing here",
+            shorten(&tag.original(), 60)
+        ),
     )
     .help("take it away"))
 }
@@ -349,9 +367,28 @@ fn not_yaml(error: &ScanError, text: &str) -> Diagnostic {
             let mistake = Diagnostic::new(span, format!("not valid YAML: {kind}"));
             if tab() {
                 mistake.help("there is a tab in this line; use spaces")
+            } else if is_unclosed(kind) {
+                mistake.help("a bracket, brace or quote is opened here or above, and not closed")
             } else {
                 mistake
             }
         }
     }
+}
+
+/// What the parser says of text that it took to be inside of something.
+fn is_unclosed(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::UnclosedFlowCollection { .. }
+            | ErrorKind::MismatchedFlowCollectionEnd { .. }
+            | ErrorKind::UnexpectedEofFlowSequence
+            | ErrorKind::UnexpectedEofFlowMapping
+            | ErrorKind::ExpectedFlowMappingSeparator
+            | ErrorKind::ExpectedFlowSequenceSeparator
+            | ErrorKind::InvalidColonPlacement
+            | ErrorKind::UnclosedQuotedScalar
+            | ErrorKind::InvalidQuotedScalarIndent
+            | ErrorKind::DocumentIndicatorInQuotedScalar
+    )
 }

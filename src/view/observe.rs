@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Key, Objects, View, Views};
 use crate::owner::Owner;
+use crate::ready::settles_at;
 
 /// Where the objects are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,8 @@ const QUEUE: usize = 64;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// Short, since it is a cluster of the developer's own that nobody else asks.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
+/// Timers may end a little early.
+const A_MOMENT: Duration = Duration::from_millis(20);
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A change to the picture.
@@ -99,10 +103,15 @@ async fn keep(
         let first = tokio::select! {
             () = end.cancelled() => return,
             () = publish.closed() => break,
-            first = news.recv() => first,
+            first = news.recv() => match first {
+                Some(first) => Some(first),
+                None => break,
+            },
+            () = time_tells(&view) => None,
         };
-        let Some(first) = first else { break };
-        let more = std::iter::once(first).chain(std::iter::from_fn(|| news.try_recv().ok()));
+        let more = first
+            .into_iter()
+            .chain(std::iter::from_fn(|| news.try_recv().ok()));
         for one in more {
             match one {
                 News::Changed(change) => change(&mut view),
@@ -119,6 +128,20 @@ async fn keep(
         publish.send_replace(Arc::new(view.clone()));
     }
     end.cancel();
+}
+
+/// Until what the pods are changes by the passage of time alone; for ever if it does not.
+async fn time_tells(view: &View) {
+    let now = Timestamp::now();
+    let next = view
+        .pods
+        .values()
+        .filter_map(|pod| settles_at(pod, now))
+        .min();
+    match next.map(|next| Duration::try_from(next.duration_since(now))) {
+        Some(wait) => tokio::time::sleep(wait.unwrap_or_default() + A_MOMENT).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What all watches have in common.

@@ -55,6 +55,38 @@ impl Image {
         })
     }
 
+    /// How many bytes the layers have that are not `known`; rather too many than too few.
+    pub async fn size_without(
+        &self,
+        docker: &Docker,
+        known: impl Fn(&String) -> bool,
+    ) -> Result<u64> {
+        let unknown = self
+            .diff_ids
+            .iter()
+            .rev()
+            .take_while(|diff_id| !known(diff_id))
+            .count();
+        if self.diff_ids[..self.diff_ids.len() - unknown]
+            .iter()
+            .any(|diff_id| !known(diff_id))
+        {
+            return Ok(self.size);
+        }
+        if unknown == 0 {
+            return Ok(0);
+        }
+        let history = docker.image_history(&self.id).await.map_err(|error| {
+            Failure::environment(format!("cannot ask Docker for image {}", self.reference))
+                .because(error)
+        })?;
+        // Steps that made no layer have no size, as have layers that hold but a folder.
+        let sizes = history
+            .iter()
+            .filter_map(|step| u64::try_from(step.size).ok());
+        Ok(sizes.filter(|size| *size > 0).take(unknown).sum())
+    }
+
     /// The chain ID of the whole image; none for an image without layers.
     pub fn top(&self) -> Option<&String> {
         self.chains.last()

@@ -2,31 +2,36 @@
 //!
 //! What a node has is told by its unpacked layers, which containerd names by chain ID: kind and minikube throw the
 //! blobs away once they are unpacked. An import that leaves such layers out ([`oci`]) takes as long as its new layers.
-//! Out of Docker there are two ways: [`save`] always writes whole images, `push` sends to the daemon's own
+//! Out of Docker there are two ways: [`save`] always writes whole images, [`push`] sends to the daemon's own
 //! [`intake`] what that says it lacks, but Docker has to compress a layer the first time. So an image with much that
 //! Docker never pushed goes the first way, and [`Loader::warm`] lets Docker learn it when there is time.
 
 pub mod holds;
 pub mod image;
 pub mod import;
+pub mod intake;
 pub mod memory;
 pub mod oci;
+pub mod push;
 pub mod save;
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use futures::future::try_join_all;
+use tokio::sync::{MappedMutexGuard, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use self::holds::Holds;
 use self::image::Image;
 use self::import::{Attempt, Import};
+use self::intake::{Intake, Keep};
 use self::memory::Memory;
 use self::oci::Descriptor;
+use self::push::{Pushed, Unpushed};
 use self::save::Passed;
 use super::node::{Node, interrupted};
 use crate::error::{Failure, Result};
@@ -38,7 +43,18 @@ pub struct Loader {
     memory: Mutex<Memory>,
     /// What the nodes held when they were last asked, in the order of `nodes`.
     seen: Mutex<Option<Vec<Holds>>>,
+    folder: PathBuf,
+    intake: tokio::sync::Mutex<Option<Intake>>,
+    /// Why nothing can be pushed, once that was seen.
+    no_push: Mutex<Option<String>>,
+    /// Images with layers that Docker never pushed, one a repository.
+    unknown: Mutex<Vec<Image>>,
+    /// Ends the warming that is under way.
+    warming: Mutex<CancellationToken>,
 }
+
+/// Docker compresses some 20 MiB a second; what takes longer than `docker save` is not pushed.
+const COMPRESSED_IN_NO_TIME: u64 = 16 << 20;
 
 /// What a load did.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,6 +131,11 @@ impl Loader {
             nodes: nodes.iter().filter(|node| node.running).cloned().collect(),
             memory: Mutex::new(Memory::open(folder)),
             seen: Mutex::new(None),
+            folder: folder.to_owned(),
+            intake: tokio::sync::Mutex::new(None),
+            no_push: Mutex::new(None),
+            unknown: Mutex::new(Vec::new()),
+            warming: Mutex::new(CancellationToken::new()),
         }
     }
 
@@ -239,7 +260,27 @@ impl Loader {
         holds.iter().all(|node| self.has(node, image))
     }
 
+    /// Sends by the way that is fast for these images. A second attempt has no layer left out, and relies on nothing.
     async fn send(&self, plan: &Plan, attempt: Attempt) -> Result<Sent> {
+        let why = match attempt {
+            Attempt::First => self.why_not_push(plan).await?,
+            Attempt::Second => Some("the first try failed".to_owned()),
+        };
+        let Some(why) = why else {
+            return match self.send_pushed(plan).await {
+                Ok(sent) => Ok(sent),
+                Err(Unpushed::Failed(failure)) => Err(failure),
+                Err(Unpushed::Unreachable(why)) => {
+                    let why = format!("Docker cannot reach 127.0.0.1 of this machine ({why})");
+                    *lock(&self.no_push) = Some(why.clone());
+                    self.send_saved(plan, attempt, why).await
+                }
+            };
+        };
+        self.send_saved(plan, attempt, why).await
+    }
+
+    async fn send_saved(&self, plan: &Plan, attempt: Attempt, why: String) -> Result<Sent> {
         let mut import = Import::start(&self.docker, &self.nodes, attempt).await?;
         let present = |diff_id: &str| !plan.needed.contains(diff_id);
         let diff_id = |blob: &str| lock(&self.memory).blob(blob).map(|b| b.diff_id.clone());
@@ -248,11 +289,144 @@ impl Loader {
             diff_id: &diff_id,
         };
         let passed = save::pass(&self.docker, &plan.images, &skip, &mut import).await?;
-        let way = Way::Save {
-            why: "nothing was pushed yet".to_owned(),
-        };
         let bytes = self.finish(plan, import).await?;
-        Ok(Sent { way, passed, bytes })
+        if lock(&self.no_push).is_none() {
+            let mut unknown = lock(&self.unknown);
+            unknown.retain(|image| !plan.images.iter().any(|new| same_repository(new, image)));
+            unknown.extend(plan.images.iter().cloned());
+        }
+        Ok(Sent {
+            way: Way::Save { why },
+            passed,
+            bytes,
+        })
+    }
+
+    async fn send_pushed(&self, plan: &Plan) -> Result<Sent, Unpushed> {
+        lock(&self.warming).cancel();
+        let intake = self.intake().await?;
+        // `ctr` needs as long to start as Docker to push.
+        let starting = Import::start(&self.docker, &self.nodes, Attempt::First);
+        let pushing = async {
+            let mut pushed = Vec::with_capacity(plan.images.len());
+            for image in &plan.images {
+                let known = self.known(image, |diff_id| !plan.needed.contains(diff_id));
+                pushed.push(push::push(&self.docker, &intake, image, known, Keep::All).await?);
+            }
+            Ok(pushed)
+        };
+        let starting = async { starting.await.map_err(Unpushed::Failed) };
+        let (mut import, pushed) = futures::try_join!(starting, pushing)?;
+        drop(intake);
+        let mut passed = Passed::default();
+        for (image, pushed) in plan.images.iter().zip(pushed) {
+            self.learn(image, &pushed);
+            let one = pushed
+                .pass(image, &mut import)
+                .await
+                .map_err(Unpushed::Failed)?;
+            passed.sent += one.sent;
+            passed.skipped += one.skipped;
+        }
+        let bytes = self.finish(plan, import).await.map_err(Unpushed::Failed)?;
+        Ok(Sent {
+            way: Way::Push,
+            passed,
+            bytes,
+        })
+    }
+
+    /// Why a push would be slow or impossible; none: push.
+    async fn why_not_push(&self, plan: &Plan) -> Result<Option<String>> {
+        if let Some(why) = lock(&self.no_push).clone() {
+            return Ok(Some(why));
+        }
+        let sizes = plan.images.iter().map(|image| async move {
+            let known = |diff_id: &String| lock(&self.memory).has_pushed(diff_id);
+            image.size_without(&self.docker, known).await
+        });
+        let unknown: u64 = try_join_all(sizes).await?.iter().sum();
+        let much = format!("Docker would have to compress {} MiB first", unknown >> 20);
+        Ok((unknown > COMPRESSED_IN_NO_TIME).then_some(much))
+    }
+
+    /// Lets Docker learn the layers of images that went the slow way, so that the next load is fast.
+    ///
+    /// It costs a core for some seconds per 100 MiB, once a layer, so call it when nothing else is to do. A load that
+    /// comes in between ends it; what is left is done by the next call.
+    pub async fn warm(&self, cancel: &CancellationToken) -> Result<()> {
+        let token = cancel.child_token();
+        *lock(&self.warming) = token.clone();
+        loop {
+            let Some(image) = lock(&self.unknown).last().cloned() else {
+                return Ok(());
+            };
+            let work = async {
+                let intake = self.intake().await?;
+                let known = self.known(&image, |_| true);
+                push::push(&self.docker, &intake, &image, known, Keep::Sizes).await
+            };
+            let pushed = tokio::select! {
+                pushed = work => pushed,
+                () = token.cancelled() => return Ok(()),
+            };
+            lock(&self.unknown).retain(|other| *other != image);
+            match pushed {
+                Ok(pushed) => self.learn(&image, &pushed),
+                Err(Unpushed::Unreachable(why)) => {
+                    *lock(&self.no_push) = Some(format!(
+                        "Docker cannot reach 127.0.0.1 of this machine ({why})"
+                    ));
+                    return Ok(());
+                }
+                // Gone since, say; the next load of it goes the slow way again.
+                Err(Unpushed::Failed(failure)) => tracing::debug!(%failure, "not warmed"),
+            }
+            lock(&self.memory).save()?;
+        }
+    }
+
+    /// The intake, ours alone until the guard is dropped.
+    async fn intake(&self) -> Result<MappedMutexGuard<'_, Intake>, Unpushed> {
+        let mut intake = self.intake.lock().await;
+        if intake.is_none() {
+            let listen = async {
+                let (secret, port) = {
+                    let mut memory = lock(&self.memory);
+                    (memory.secret()?, memory.port())
+                };
+                std::fs::create_dir_all(&self.folder).map_err(|error| {
+                    Failure::environment(format!("cannot make {}", self.folder.display()))
+                        .because(error)
+                })?;
+                let new = Intake::listen(port, &secret, "images", &self.folder).await?;
+                let mut memory = lock(&self.memory);
+                memory.set_port(new.address().port());
+                memory.save()?;
+                Ok(new)
+            };
+            *intake = Some(listen.await.map_err(Unpushed::Failed)?);
+        }
+        MutexGuard::try_map(intake, Option::as_mut)
+            .map_err(|_| Unpushed::Failed(Failure::failed("the intake does not listen")))
+    }
+
+    /// Blobs of an image that Docker need not push, with their sizes.
+    fn known(&self, image: &Image, present: impl Fn(&String) -> bool) -> HashMap<String, u64> {
+        let memory = lock(&self.memory);
+        let of_image = memory
+            .blobs()
+            .filter(|(_, blob)| image.diff_ids.contains(&blob.diff_id) && present(&blob.diff_id));
+        of_image
+            .map(|(digest, blob)| (digest.clone(), blob.size))
+            .collect()
+    }
+
+    fn learn(&self, image: &Image, pushed: &Pushed) {
+        let mut memory = lock(&self.memory);
+        for (digest, learnt) in pushed.learnt(image) {
+            memory.learn(digest, learnt);
+        }
     }
 
     /// Ends the import and verifies it: each node must resolve each reference to the manifest that was meant, and have
@@ -295,6 +469,12 @@ fn arrived(node: &Node, held: &Holds, image: &Image, meant: Option<&Descriptor>)
         return Err(failed("its layers are not all unpacked"));
     }
     Ok(())
+}
+
+/// Whether two images are versions of one.
+fn same_repository(a: &Image, b: &Image) -> bool {
+    let repository = |image: &Image| image.name.rsplit_once(':').map(|(name, _)| name.to_owned());
+    repository(a) == repository(b)
 }
 
 /// Nothing here leaves shared state half changed, so a panic elsewhere does no harm to it.

@@ -366,6 +366,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ids_of_old_are_those_that_docker_20_10_writes() {
+        let lowest = "sha256:2f56086a545905b2b70f8ce4506209a9da8db868e27766de4c61c4c1bfd77ece";
+        let second = "sha256:5abac8e0a5c934cda5a8d4f99ee1b0bbe36bcd3180527f6570f3bd4679d18711";
+        let chains = super::super::image::chain_ids(&[lowest.to_owned(), second.to_owned()]);
+        let id = old_id(&chains[0], None);
+        assert_eq!(
+            id,
+            "65294654604ae4cb8261d9570d792f880f78df1275dfacc20d5a229ec5d9fc2e"
+        );
+        let above = old_id(&chains[1], Some(&id));
+        assert_eq!(
+            above,
+            "051064b831617e3d9a94310194241f2872b40f85f0e8283015224ccf970b0a89"
+        );
+    }
+
+    #[test]
     fn links_lead_to_other_layers() {
         assert_eq!(joined("a/layer.tar", "../b/layer.tar"), "b/layer.tar");
         assert_eq!(joined("a/layer.tar", "x"), "a/x");

@@ -1,0 +1,191 @@
+//! What the services should run: images by the digest of what goes into them, objects with those images set.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use crate::build::{ImagePlan, Planner};
+use crate::error::{Failure, Result};
+use crate::owner::Owner;
+use crate::render::{self, Object, Rendered};
+use crate::stack::{ServiceId, Stack};
+use crate::state::State;
+
+use super::machine::Target;
+
+/// Objects of these kinds wait for what their service depends on; all others are applied at once.
+const GATED: [&str; 7] = [
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicaSet",
+    "Job",
+    "CronJob",
+    "Pod",
+];
+
+/// One reading of all that the stack is made of.
+#[derive(Debug)]
+pub struct Prepared {
+    /// `stack.yaml` as it was.
+    pub stack: Arc<Stack>,
+    /// The image of each service that has a build.
+    pub plans: BTreeMap<ServiceId, Arc<ImagePlan>>,
+    /// The objects.
+    pub rendered: Rendered,
+}
+
+/// Reads the build contexts and renders the manifests.
+///
+/// # Errors
+/// When something of it cannot be read, or is wrong.
+pub async fn prepare(
+    stack: Arc<Stack>,
+    planner: Arc<Mutex<Planner>>,
+    state: &State,
+) -> Result<Prepared> {
+    let plans = plan(Arc::clone(&stack), planner, state.digests()).await?;
+    let images = plans
+        .values()
+        .map(|plan| (plan.spec.image.clone(), plan.reference.clone()))
+        .collect();
+    let rendered = render::render(&stack, &Owner::of(&stack), &images, &state.dir).await?;
+    Ok(Prepared {
+        stack,
+        plans,
+        rendered,
+    })
+}
+
+/// Reads the build contexts. `memory` is where digests of files are remembered.
+///
+/// # Errors
+/// When a file cannot be read.
+pub async fn plan(
+    stack: Arc<Stack>,
+    planner: Arc<Mutex<Planner>>,
+    memory: PathBuf,
+) -> Result<BTreeMap<ServiceId, Arc<ImagePlan>>> {
+    let planned = tokio::task::spawn_blocking(move || {
+        let mut planner = planner
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let plans = planner.plan(&stack)?;
+        // The memory only saves time.
+        if let Err(error) = planner.save(&memory) {
+            tracing::warn!(%error, "cannot keep the digests of files");
+        }
+        Ok(plans
+            .into_iter()
+            .map(|plan| (plan.service, Arc::new(plan)))
+            .collect())
+    });
+    planned
+        .await
+        .map_err(|error| Failure::failed("reading the build contexts failed").because(error))?
+}
+
+impl Prepared {
+    /// What the machine has to know of it.
+    pub fn targets(&self) -> Vec<Target> {
+        self.stack.ids().map(|id| self.target(id)).collect()
+    }
+
+    /// A service's workloads, which wait for what it depends on.
+    pub fn gated(&self, service: ServiceId) -> Vec<&Object> {
+        self.rendered
+            .of(Some(service))
+            .into_iter()
+            .filter(|object| is_gated(object))
+            .collect()
+    }
+
+    /// The Services that lead to a service.
+    pub fn services(&self, service: ServiceId) -> Vec<&Object> {
+        self.rendered
+            .of(Some(service))
+            .into_iter()
+            .filter(|object| object.kind == "Service")
+            .collect()
+    }
+
+    /// All that waits for nothing, in the order of the manifests.
+    pub fn groundwork(&self) -> Vec<&Object> {
+        self.rendered
+            .objects
+            .iter()
+            .filter(|object| object.service.is_none() || !is_gated(object))
+            .collect()
+    }
+
+    /// The images that a service's workloads name and that llmdev does not build.
+    pub fn upstream(&self, service: ServiceId) -> Vec<String> {
+        let built: Vec<_> = self
+            .plans
+            .values()
+            .map(|plan| plan.reference.as_str())
+            .collect();
+        let mut images = Vec::new();
+        for object in self.gated(service) {
+            for image in render::images_of(object) {
+                if !built.contains(&image.as_str()) && !images.contains(&image) {
+                    images.push(image);
+                }
+            }
+        }
+        images
+    }
+
+    fn target(&self, id: ServiceId) -> Target {
+        let service = self.stack.service(id);
+        let mut digest = blake3::Hasher::new();
+        for object in self.rendered.of(Some(id)) {
+            digest.update(object.value.to_string().as_bytes());
+        }
+        Target {
+            name: service.name.clone(),
+            depends_on: service
+                .depends_on
+                .iter()
+                .map(|&other| self.stack.service(other).name.clone())
+                .collect(),
+            image: self.plans.get(&id).map(|plan| plan.reference.clone()),
+            objects: digest.finalize().to_hex()[..16].to_owned(),
+            ready_timeout: service.ready_timeout,
+        }
+    }
+}
+
+/// The plans of the services named (all when none is), each after those that it requires.
+pub fn in_order(
+    stack: &Stack,
+    plans: &BTreeMap<ServiceId, Arc<ImagePlan>>,
+    named: &[String],
+) -> Vec<Arc<ImagePlan>> {
+    fn visit(
+        id: ServiceId,
+        plans: &BTreeMap<ServiceId, Arc<ImagePlan>>,
+        order: &mut Vec<ServiceId>,
+    ) {
+        let Some(plan) = plans.get(&id).filter(|_| !order.contains(&id)) else {
+            return;
+        };
+        plan.spec
+            .requires
+            .values()
+            .for_each(|&required| visit(required, plans, order));
+        order.push(id);
+    }
+    let mut order = Vec::new();
+    for id in stack
+        .ids()
+        .filter(|&id| named.is_empty() || named.contains(&stack.service(id).name))
+    {
+        visit(id, plans, &mut order);
+    }
+    order.iter().map(|id| Arc::clone(&plans[id])).collect()
+}
+
+fn is_gated(object: &Object) -> bool {
+    GATED.contains(&object.kind.as_str())
+}

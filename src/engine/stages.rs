@@ -1,0 +1,188 @@
+//! The stages of a service's pipeline, as they are carried out.
+
+use std::fs;
+use std::io::Write;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{self, Applied, Conflicts};
+use crate::build::{ImagePlan, Outcome};
+use crate::error::{Failure, Kind, Result};
+use crate::event::Level;
+use crate::ready;
+use crate::stack::ServiceId;
+use crate::state::State;
+
+use super::bus::Bus;
+use super::prepare::Prepared;
+use super::world::World;
+
+/// What a stage needs.
+pub struct Context {
+    pub world: Arc<World>,
+    pub prepared: Arc<Prepared>,
+    pub state: State,
+    pub bus: Bus,
+    pub conflicts: Conflicts,
+    pub service: ServiceId,
+    pub cancel: CancellationToken,
+    /// Gets what the stage is at, in a few words.
+    pub say: Box<dyn Fn(String) + Send + Sync>,
+}
+
+/// What the build stage came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Built {
+    /// The image is in Docker.
+    Yes,
+    /// A file changed while it was read: all has to be prepared anew.
+    Changed,
+}
+
+/// Builds the service's image and those that it requires, unless Docker has them.
+///
+/// # Errors
+/// When a build fails.
+pub async fn build(context: &Context) -> Result<Built> {
+    match context.prepared.plans.get(&context.service) {
+        Some(plan) => build_one(context, Arc::clone(plan)).await,
+        None => Ok(Built::Yes),
+    }
+}
+
+fn build_one(context: &Context, plan: Arc<ImagePlan>) -> BoxFuture<'_, Result<Built>> {
+    Box::pin(async move {
+        for required in plan.spec.requires.values() {
+            let plan = Arc::clone(&context.prepared.plans[required]);
+            if build_one(context, plan).await? == Built::Changed {
+                return Ok(Built::Changed);
+            }
+        }
+        let world = &context.world;
+        let _alone = world.building(&plan.reference).await;
+        if world.docker.image_id(&plan.reference).await?.is_some() {
+            return Ok(Built::Yes);
+        }
+        let _turn = world
+            .turns
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
+        let mut log = BuildLog::create(&context.state, &plan.name)?;
+        let mut lines = |line: &str| {
+            log.line(line);
+            (context.say)(line.to_owned());
+        };
+        let built = world.docker.build(&plan, &mut lines, &context.cancel).await;
+        match built? {
+            Outcome::Built(_) => Ok(Built::Yes),
+            Outcome::Changed(_) => Ok(Built::Changed),
+        }
+    })
+}
+
+/// A build's output, kept for `llmdev logs --build`.
+struct BuildLog(fs::File);
+
+impl BuildLog {
+    fn create(state: &State, service: &str) -> Result<Self> {
+        let path = state.build_log(service);
+        let made = path
+            .parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| fs::File::create(&path));
+        made.map(BuildLog).map_err(|error| {
+            Failure::environment(format!("cannot write {}", path.display())).because(error)
+        })
+    }
+
+    fn line(&mut self, line: &str) {
+        // The build matters more than its log.
+        let _ = writeln!(self.0, "{line}");
+    }
+}
+
+/// Gets the service's images into the nodes: its own, and those from upstream that Docker has.
+///
+/// # Errors
+/// When its own image cannot be brought in.
+pub async fn load(context: &Context) -> Result<()> {
+    let world = &context.world;
+    let mut images: Vec<String> = context
+        .prepared
+        .plans
+        .get(&context.service)
+        .map(|plan| plan.reference.clone())
+        .into_iter()
+        .collect();
+    for image in context.prepared.upstream(context.service) {
+        // What Docker has not got is left to the node to pull.
+        if world.docker.image_id(&image).await?.is_some() {
+            images.push(image);
+        }
+    }
+    match &world.loader {
+        Some(loader) if !images.is_empty() => loader.load(&images, &context.cancel).await.map(drop),
+        None if context.prepared.plans.contains_key(&context.service) => Err(Failure::new(
+            Kind::Environment,
+            format!("images cannot be brought into the nodes of {}", world.cluster.choice.context),
+        )
+        .remedy("use kind or minikube, or name a registry that the cluster pulls from in `cluster.registry`")),
+        _ => Ok(()),
+    }
+}
+
+/// Applies the service's workloads; what is to become ready.
+///
+/// # Errors
+/// When the API server refuses one.
+pub async fn apply(context: &Context) -> Result<ready::Target> {
+    let objects = context.prepared.gated(context.service);
+    let outcome = context
+        .world
+        .applier
+        .apply(&objects, context.conflicts)
+        .await?;
+    say(&context.bus, &outcome);
+    let services = context
+        .prepared
+        .services(context.service)
+        .into_iter()
+        .map(|object| ready::TargetObject {
+            kind: object.kind.clone(),
+            namespace: object
+                .namespace
+                .clone()
+                .unwrap_or_else(|| context.prepared.stack.namespace.clone()),
+            name: object.name.clone(),
+            ..ready::TargetObject::default()
+        });
+    Ok(ready::Target {
+        service: context.prepared.stack.service(context.service).name.clone(),
+        objects: outcome
+            .applied
+            .into_iter()
+            .map(to_be_ready)
+            .chain(services)
+            .collect(),
+    })
+}
+
+fn to_be_ready(applied: Applied) -> ready::TargetObject {
+    ready::TargetObject {
+        kind: applied.target.kind,
+        namespace: applied.target.namespace.unwrap_or_default(),
+        name: applied.target.name,
+        uid: Some(applied.uid),
+        generation: applied.generation,
+    }
+}
+
+/// Says what was done beyond plain applying.
+pub fn say(bus: &Bus, outcome: &apply::Outcome) {
+    for note in outcome.notes.iter().cloned().chain(outcome.skipped_note()) {
+        bus.note(Level::Warning, None, note);
+    }
+}

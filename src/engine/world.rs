@@ -1,0 +1,108 @@
+//! What the engine works with: Docker, the cluster, its nodes, and the forwards; connected once, kept until `down`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::Applier;
+use crate::build::Docker;
+use crate::cluster::load::Loader;
+use crate::cluster::node;
+use crate::cluster::{self, Cluster, Flavor};
+use crate::error::{Failure, Result};
+use crate::event::Level;
+use crate::forward::{Dialer, ForwardChange, Forwards};
+use crate::owner::Owner;
+use crate::stack::Stack;
+use crate::state::State;
+use crate::view::{self, Scope, Views};
+
+use super::bus::Bus;
+
+/// Builds beside each other: more only take the processor from each other.
+const BUILDS: usize = 3;
+
+/// The connections of one stack.
+pub struct World {
+    /// The engine that images are built in.
+    pub docker: Docker,
+    /// Where the stack runs.
+    pub cluster: Cluster,
+    /// Applies and removes objects.
+    pub applier: Applier,
+    /// What the cluster says.
+    pub views: Views,
+    /// The local ports.
+    pub forwards: Forwards,
+    /// Gets images into the nodes; none where the nodes need no loading.
+    pub loader: Option<Loader>,
+    /// A build that waits for its turn.
+    pub turns: Semaphore,
+    /// Held by whoever builds a reference, so that no two build the same.
+    building: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    _end: tokio_util::sync::DropGuard,
+}
+
+impl World {
+    /// Connects to all of it.
+    ///
+    /// # Errors
+    /// When Docker or the cluster is not there or may not be used.
+    pub async fn connect(
+        stack: &Stack,
+        state: &State,
+        bus: &Bus,
+        changed: Changed,
+    ) -> Result<Self> {
+        let say = |line: String| bus.note(Level::Info, None, line);
+        let (docker, cluster) = tokio::try_join!(
+            Docker::connect(),
+            cluster::connect(&stack.cluster, &stack.name, &say)
+        )?;
+        let owner = Owner::of(stack);
+        let end = CancellationToken::new();
+        let client = cluster.client.clone();
+        let views = view::observe(client.clone(), &owner, Scope::AllNamespaces, end.clone());
+        let applier = Applier::new(client.clone(), owner, &stack.namespace, &state.dir);
+        let loader = match &cluster.choice.flavor {
+            Flavor::Kind(name) => Some(node::of_kind(docker.api(), name).await?),
+            Flavor::Minikube(profile) => Some(node::of_minikube(docker.api(), profile).await?),
+            Flavor::Other => None,
+        };
+        let loader = loader.map(|nodes| Loader::new(docker.api(), &nodes, &state.dir));
+        let forwards = Forwards::new(views.clone(), Dialer::Api(client), changed, end.clone());
+        Ok(World {
+            docker,
+            cluster,
+            applier,
+            views,
+            forwards,
+            loader,
+            turns: Semaphore::new(BUILDS),
+            building: tokio::sync::Mutex::default(),
+            _end: end.drop_guard(),
+        })
+    }
+
+    /// Waits until nobody else builds a reference, and keeps others from it until the guard is dropped.
+    pub async fn building(&self, reference: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = Arc::clone(
+            self.building
+                .lock()
+                .await
+                .entry(reference.to_owned())
+                .or_default(),
+        );
+        lock.lock_owned().await
+    }
+}
+
+/// What is told when a service's forwards have changed.
+pub type Changed = Box<dyn Fn(ForwardChange) + Send + Sync>;
+
+/// What went wrong where only one thing can have: the world was not there yet.
+pub fn not_connected() -> Failure {
+    Failure::environment("there is no connection to the cluster yet").remedy("llmdev up")
+}

@@ -1,0 +1,146 @@
+//! The tables: where the services are, and how they are.
+
+use super::{BAD, FAINT, STRONG, WARN, duration, paint, sign, word};
+use crate::event::{ForwardStatus, ServiceStatus, Status};
+
+/// Rows with columns as wide as their widest cell; the last one as it is. Cells are plain, `paint` colours them after
+/// they were padded.
+fn aligned(rows: &[Vec<String>], paint: impl Fn(usize, usize, &str) -> String) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let line = |(index, row): (usize, &Vec<String>)| {
+        let cells = row.iter().enumerate().map(|(column, cell)| {
+            let last = column + 1 == row.len();
+            let padded = if last {
+                cell.clone()
+            } else {
+                format!("{cell:<width$}", width = widths[column])
+            };
+            paint(index, column, &padded)
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().enumerate().map(line).collect()
+}
+
+/// Where each service listens on this machine, one line a service.
+pub fn addresses(status: &Status) -> Vec<String> {
+    let listening: Vec<_> = status
+        .services
+        .iter()
+        .filter(|one| !one.forwards.is_empty())
+        .collect();
+    let rows: Vec<_> = listening
+        .iter()
+        .map(|service| {
+            let all: Vec<_> = service.forwards.iter().map(address).collect();
+            vec![service.name.clone(), all.join(", ")]
+        })
+        .collect();
+    let strange = |row: usize| {
+        listening[row]
+            .forwards
+            .iter()
+            .any(|one| one.wanted.is_some() || one.problem.is_some())
+    };
+    aligned(&rows, |row, column, cell| match column {
+        0 => format!("  {}", paint(STRONG, cell)),
+        _ if strange(row) => paint(WARN, cell),
+        _ => cell.to_owned(),
+    })
+}
+
+/// `localhost:5432`, and what is odd about it.
+pub fn address(forward: &ForwardStatus) -> String {
+    let mut text = format!("{}:{}", forward.address, forward.local);
+    if let Some(wanted) = forward.wanted {
+        text.push_str(&format!(" (port {wanted} is taken)"));
+    }
+    if let Some(problem) = &forward.problem {
+        text.push_str(&format!(" ({problem})"));
+    }
+    text
+}
+
+/// How each service is: `llmdev status`.
+pub fn services(status: &Status) -> Vec<String> {
+    let head = [
+        "", "SERVICE", "PHASE", "SINCE", "PODS", "RESTARTS", "ADDRESS", "",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let rows: Vec<_> = std::iter::once(head)
+        .chain(status.services.iter().map(row))
+        .collect();
+    aligned(&rows, |index, column, cell| match (index, column) {
+        (0, _) => paint(FAINT, cell),
+        (_, 0 | 2) => paint(sign(status.services[index - 1].phase).1, cell),
+        (_, 1) => paint(STRONG, cell),
+        (_, 7) if status.services[index - 1].failure.is_some() => paint(BAD, cell),
+        (_, 3 | 7) => paint(FAINT, cell),
+        _ => cell.to_owned(),
+    })
+}
+
+fn row(service: &ServiceStatus) -> Vec<String> {
+    let ready = service.pods.iter().filter(|pod| pod.ready).count();
+    let restarts: u32 = service.pods.iter().map(|pod| pod.restarts).sum();
+    let addresses: Vec<_> = service.forwards.iter().map(address).collect();
+    let serving = service.ready && service.phase != crate::event::Phase::Ready;
+    let reason = match (&service.reason, serving) {
+        (Some(reason), true) => format!("{reason} (the older version serves)"),
+        (Some(reason), false) => reason.clone(),
+        (None, true) => "the older version serves".to_owned(),
+        (None, false) => String::new(),
+    };
+    vec![
+        sign(service.phase).0.to_owned(),
+        service.name.clone(),
+        word(service.phase).to_owned(),
+        age(service),
+        format!("{ready}/{}", service.pods.len()),
+        restarts.to_string(),
+        addresses.join(", "),
+        reason,
+    ]
+}
+
+fn age(service: &ServiceStatus) -> String {
+    let seconds = (chrono::Utc::now() - service.since).num_seconds().max(0);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} m", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}
+
+/// How long each stage of each service took the last time: `llmdev status --timings`.
+pub fn timings(status: &Status) -> Vec<String> {
+    let mut rows = vec![vec!["SERVICE".to_owned(), "STAGES".to_owned()]];
+    for service in &status.services {
+        let stages: Vec<_> = service
+            .timings
+            .iter()
+            .map(|timing| {
+                format!(
+                    "{} {}",
+                    timing.stage,
+                    duration(std::time::Duration::from_millis(timing.ms))
+                )
+            })
+            .collect();
+        rows.push(vec![service.name.clone(), stages.join(", ")]);
+    }
+    aligned(&rows, |row, column, cell| match (row, column) {
+        (0, _) => paint(FAINT, cell),
+        (_, 0) => paint(STRONG, cell),
+        _ => cell.to_owned(),
+    })
+}
