@@ -189,6 +189,28 @@ fn stateful_set(name: &str, size: &str) -> Value {
     }})
 }
 
+/// A ConfigMap with a finalizer, which is taken off in the end, even when the test fails.
+struct Held<'a> {
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let off = r#"{"metadata":{"finalizers":null}}"#;
+        kubectl(&[
+            "patch",
+            "configmap",
+            self.name,
+            "-n",
+            self.namespace,
+            "--type=merge",
+            "-p",
+            off,
+        ]);
+    }
+}
+
 fn changed(outcome: &Outcome) -> BTreeMap<String, bool> {
     outcome
         .applied
@@ -714,6 +736,10 @@ async fn what_is_just_going_is_waited_for() {
     value["metadata"]["finalizers"] = json!(["example.org/held"]);
     bench.up(&[bench.object(value)]).await.unwrap();
     let namespace = bench.namespace.clone();
+    let _held = Held {
+        namespace: &bench.namespace,
+        name: "a",
+    };
     let before = bench.field("configmap/a", "{.metadata.uid}");
     kubectl(&["delete", "configmap", "a", "-n", &namespace, "--wait=false"]);
     let release = tokio::task::spawn_blocking(move || {
@@ -782,6 +808,10 @@ async fn a_namespace_that_is_going_is_said_at_once() {
     kubectl(&["create", "namespace", &namespace]);
     let finalizer = r#"{"metadata":{"name":"held","finalizers":["example.org/held"]}}"#;
     kubectl(&["create", "configmap", "held", "-n", &namespace]);
+    let _held = Held {
+        namespace: &namespace,
+        name: "held",
+    };
     kubectl(&[
         "patch",
         "configmap",
@@ -813,16 +843,6 @@ async fn a_namespace_that_is_going_is_said_at_once() {
         format!("the namespace {namespace} is being deleted")
     );
     assert!(began.elapsed() < Duration::from_secs(20));
-    kubectl(&[
-        "patch",
-        "configmap",
-        "held",
-        "-n",
-        &namespace,
-        "--type=merge",
-        "-p",
-        r#"{"metadata":{"finalizers":null}}"#,
-    ]);
 }
 
 #[tokio::test]
