@@ -41,7 +41,11 @@ impl Sandbox {
     }
 
     fn stack(&self, rest: &str) -> Stack {
-        let services = if rest.contains("services:") { "" } else { "services: {none: {workload: none}}" };
+        let services = if rest.contains("services:") {
+            ""
+        } else {
+            "services: {none: {workload: none}}"
+        };
         let text = format!("apiVersion: llmdev/v1\nname: test\n{rest}{services}\n");
         stack::parse(&text, &self.root().join("stack.yaml"), None)
             .unwrap_or_else(|mistakes| panic!("{}", mistakes.render(false)))
@@ -588,6 +592,29 @@ async fn helm_charts_are_rendered_without_their_hooks() {
             .starts_with("helm cannot render the release r: "),
         "{}",
         failure.line()
+    );
+}
+
+#[tokio::test]
+async fn a_fast_rollout_is_asked_for_and_said() {
+    let sandbox = Sandbox::new(&[(
+        "k8s/a.yaml",
+        &(deployment("a", "x") + &deployment("b", "x")),
+    )]);
+    let stack = format!("{MANIFESTS}services: {{a: {{dev: {{fastRollout: true}}}}, b: {{}}}}\n");
+    let rendered = sandbox.render(&stack, &[]).await.unwrap();
+    assert_eq!(
+        rendered.notes,
+        ["fast rollout of a: maxSurge 1, maxUnavailable 0, terminationGracePeriodSeconds 30 → 2"]
+    );
+    let grace = |id: &str| {
+        find(&rendered, id)
+            .value
+            .pointer("/spec/template/spec/terminationGracePeriodSeconds")
+    };
+    assert_eq!(
+        (grace("deployment/a"), grace("deployment/b")),
+        (Some(&json!(2)), None)
     );
 }
 

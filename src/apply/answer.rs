@@ -86,7 +86,6 @@ fn fixed(status: &Status, causes: &[StatusCause]) -> Answer {
             "cannot change roleRef",
             "updates to statefulset spec for fields other than",
             "pod updates may not change fields other than",
-            "Forbidden: may not be used when",
         ]
         .iter()
         .any(|sign| text.contains(sign))
@@ -116,6 +115,7 @@ pub fn failure(target: &Target, object: &Object, status: &Status) -> Failure {
                 .cause(format!("there is no namespace {namespace}"))
                 .remedy("add the Namespace to the manifests, or take `namespace` off the object")
         }
+        (_, 429 | 503 | 504) => unreachable(kube::Error::Api(Box::new(status.clone()))),
         (_, 401 | 403) => Failure {
             kind: crate::error::Kind::Environment,
             ..failure

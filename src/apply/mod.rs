@@ -4,6 +4,7 @@
 //! changed or deleted, but for objects that the manifests name and that nobody's labels are on: those are adopted,
 //! marked as such, and left in place by [`Applier::remove`].
 
+mod anew;
 mod answer;
 mod gone;
 mod groundwork;

@@ -1,6 +1,7 @@
 //! From `render:` of `stack.yaml` to the objects that will be applied: owner, images and secrets are set.
 
 mod assign;
+mod companions;
 mod config;
 mod emit;
 mod fast;
