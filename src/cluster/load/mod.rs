@@ -12,6 +12,7 @@ pub mod import;
 pub mod intake;
 pub mod memory;
 pub mod oci;
+pub mod prune;
 pub mod push;
 pub mod save;
 
