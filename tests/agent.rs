@@ -223,7 +223,7 @@ async fn it_runs_commands_refuses_strangers_and_ends_with_the_daemon() {
     drop(agents);
     let began = Instant::now();
     let alive = format!("test -d /proc/{pid} && echo alive || true");
-    while common::node::run("docker", &["exec", &nodes[0].container, "sh", "-c", &alive]) != "" {
+    while !common::node::run("docker", &["exec", &nodes[0].container, "sh", "-c", &alive]).is_empty() {
         assert!(began.elapsed() < Duration::from_secs(10), "it still runs");
     }
 }

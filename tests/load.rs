@@ -3,6 +3,7 @@
 mod common;
 
 use common::node::{Namespace, Repository, cluster, pod_says};
+use llmdev::cluster::agent::Agents;
 use llmdev::cluster::load::{LoadReport, Loader, Way};
 use tokio_util::sync::CancellationToken;
 
@@ -85,8 +86,25 @@ async fn what_docker_has_pushed_once_comes_by_push() {
     let node = &nodes[0];
     repository.forget_in_nodes();
     let gone = format!("ctr -n k8s.io images ls -q | grep -c {} || true", repository.name);
-    let left = loader.missing(&[last.clone()], &cancel).await.unwrap();
+    let left = loader.missing(std::slice::from_ref(&last), &cancel).await.unwrap();
     assert_eq!(left, [(node.name.clone(), vec![last.clone()])], "{}", repository.in_node(&gone));
+}
+
+#[tokio::test]
+async fn small_imports_go_through_the_agent_and_large_ones_beside_it() {
+    let (docker, nodes) = cluster().await;
+    let repository = Repository::new("by-agent", &nodes);
+    let namespace = Namespace::new("by-agent");
+    let agents = std::sync::Arc::new(Agents::new(&docker, &nodes, env!("CARGO_BIN_EXE_llmdev").into()));
+    let agent = agents.on(&nodes[0].name).await.unwrap();
+    let loader = Loader::new(&docker, &nodes, &repository.state()).with_agents(agents.clone());
+    for code in ["large", "small"] {
+        let image = repository.layered(code, 6 << 20, code);
+        let report = load(&loader, &[&image]).await;
+        assert!(report.retried.is_none(), "{report:?}");
+        assert_eq!(pod_says(&namespace, code, &image, &["cat", "/code"]), code);
+    }
+    drop((agent, agents));
 }
 
 #[tokio::test]
@@ -124,7 +142,7 @@ async fn interrupted_half_way_the_next_run_is_right() {
             tokio::time::sleep(std::time::Duration::from_millis(after)).await;
             soon.cancel();
         });
-        match loader.load(&[image.clone()], &cancel).await {
+        match loader.load(std::slice::from_ref(&image), &cancel).await {
             Ok(report) => eprintln!("done within {after} ms: {report:?}"),
             Err(failure) => assert_eq!(failure.kind, llmdev::error::Kind::Interrupted),
         }
@@ -227,7 +245,9 @@ async fn the_intake_refuses_strangers() {
 async fn figures() {
     let (docker, nodes) = cluster().await;
     let repository = Repository::new("figures", &nodes);
-    let loader = Loader::new(&docker, &nodes, &repository.state());
+    let agents = std::sync::Arc::new(Agents::new(&docker, &nodes, env!("CARGO_BIN_EXE_llmdev").into()));
+    agents.on(&nodes[0].name).await.unwrap();
+    let loader = Loader::new(&docker, &nodes, &repository.state()).with_agents(agents.clone());
     let mut bytes = vec![0; 150 << 20];
     llmdev::cluster::load::memory::random(&mut bytes).unwrap();
     repository.file("below", bytes);

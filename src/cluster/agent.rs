@@ -92,6 +92,15 @@ impl Agents {
         }
     }
 
+    /// The agent in the node of that name if it runs already; nothing is waited for.
+    pub fn running(&self, node: &str) -> Option<Arc<Agent>> {
+        let (_, slot) = self.slots.iter().find(|(known, _)| known.name == node)?;
+        match &*slot.try_lock().ok()? {
+            Slot::Running(agent) if agent.lives() => Some(agent.clone()),
+            _ => None,
+        }
+    }
+
     async fn start(&self, node: &Node) -> Result<Agent, Unstarted> {
         let digest = self.digest.get_or_try_init(|| self.digest()).await.map_err(Unstarted::ForGood)?;
         let path = format!("{FOLDER}/agent-{digest}");
@@ -101,7 +110,7 @@ impl Agents {
         }
         let late = || Failure::environment(format!("node {} does not take the agent", node.name));
         let brought = tokio::time::timeout(BRING_WITHIN, self.bring(node, &path)).await;
-        brought.map_err(|_| late()).flatten().map_err(Unstarted::ForNow)?;
+        brought.unwrap_or_else(|_| Err(late())).map_err(Unstarted::ForNow)?;
         Agent::start(&self.docker, node, &path).await
     }
 
