@@ -44,7 +44,7 @@ impl Pod {
         );
         let scratch = repository.build(
             "scratch",
-            "FROM scratch\nCOPY --from=busybox:1 /bin/busybox /program\nENTRYPOINT [\"/program\", \"sleep\", \"3600\"]\n",
+            "FROM scratch\nCOPY --from=busybox:1 /bin/busybox /busybox\nENTRYPOINT [\"/busybox\", \"sleep\", \"3600\"]\n",
         );
         let loader = Loader::new(&docker, &nodes, &repository.state());
         let images = [main.clone(), scratch.clone()];
@@ -155,7 +155,7 @@ async fn puts_and_deletes_files_below_a_containers_root() {
 async fn an_image_without_a_shell_and_a_read_only_one() {
     let pod = Pod::start().await;
     assert_eq!(pod.sync("scratch", &[put("/etc/app/config", "x")]).await, [Done::Replaced]);
-    assert_eq!(pod.exec("scratch", &["/program", "cat", "/etc/app/config"]), "x");
+    assert_eq!(pod.exec("scratch", &["/busybox", "cat", "/etc/app/config"]), "x");
 
     let done = pod.sync("readonly", &[put("/app/old", "x"), delete("/app/old"), put("/data/ok", "y")]).await;
     for refused in &done[..2] {
@@ -163,9 +163,13 @@ async fn an_image_without_a_shell_and_a_read_only_one() {
     }
     assert_eq!(done[2], Done::Replaced);
     // A file that is mounted by itself is written in place.
-    let before = pod.exec("readonly", &["cat", "/etc/hosts"]);
-    assert_eq!(pod.sync("readonly", &[put("/etc/hosts", &before)]).await, [Done::InPlace]);
-    assert_eq!(pod.exec("readonly", &["cat", "/etc/hosts"]), before);
+    let before = pod.exec("main", &["cat", "/etc/hosts"]);
+    assert_eq!(pod.sync("main", &[put("/etc/hosts", &before)]).await, [Done::InPlace]);
+    assert_eq!(pod.exec("main", &["cat", "/etc/hosts"]), before);
+    let mounted = pod.exec("main", &["grep", "-c", " /etc/hosts ", "/proc/mounts"]);
+    assert_eq!(mounted, "1", "the mount is still there");
+    let done = pod.sync("main", &[delete("/etc/hosts")]).await;
+    assert!(matches!(&done[0], Done::Failed { why, .. } if why.contains("a mount")), "{done:?}");
 
     let gone = pod.agent.sync("containerd://0123456789abcdef", &[put("/x", "")]).await.unwrap_err();
     assert!(gone.line().contains("does not run here"), "{gone}");
@@ -219,7 +223,7 @@ async fn it_runs_commands_refuses_strangers_and_ends_with_the_daemon() {
     drop(agents);
     let began = Instant::now();
     let alive = format!("test -d /proc/{pid} && echo alive || true");
-    while common::node::run("docker", &["exec", &nodes[0].container, "sh", "-c", &alive]) != "" {
+    while !common::node::run("docker", &["exec", &nodes[0].container, "sh", "-c", &alive]).is_empty() {
         assert!(began.elapsed() < Duration::from_secs(10), "it still runs");
     }
 }

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, fchmod, fchown, fstat, mkdirat,
-    openat, openat2, readlinkat, renameat, statat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatxFlags, Uid, fchmod, fchown, fstat, mkdirat,
+    openat, openat2, readlinkat, renameat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -111,26 +111,10 @@ impl Root {
             Err(Errno::NOENT) => None,
             Err(error) => return Err(error),
         };
-        let (temporary, file) = new_file(&parent)?;
-        let (owner, mode) = match &old {
-            Some(old) => (*old, Mode::from_raw_mode(old.st_mode & 0o7777)),
-            None => (fstat(&parent)?, Mode::from_raw_mode(mode & 0o777)),
-        };
-        let renamed = write(&file, content)
-            .and_then(|()| give(&file, &owner))
-            .and_then(|()| fchmod(&file, mode))
-            .and_then(|()| renameat(&parent, temporary.as_str(), &parent, name));
-        match renamed {
-            Ok(()) => Ok(Done::Replaced),
-            Err(error) => {
-                let _ = unlinkat(&parent, temporary.as_str(), AtFlags::empty());
-                match (error, old) {
-                    // A file that is mounted by itself cannot be replaced, but written.
-                    (Errno::BUSY | Errno::XDEV, Some(_)) => in_place(&parent, name, content),
-                    _ => Err(error),
-                }
-            }
+        if old.is_some() && is_mount(&parent, name)? {
+            return in_place(&parent, name, content);
         }
+        replace(&parent, name, content, old.as_ref(), mode)
     }
 
     fn delete(&self, path: &str) -> Result<Done, Errno> {
@@ -138,6 +122,11 @@ impl Root {
         let parent = match self.open_folder(above) {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Done::Absent),
             parent => parent?,
+        };
+        match is_mount(&parent, name) {
+            Ok(true) => return Err(Errno::BUSY),
+            Err(Errno::NOENT) => return Ok(Done::Absent),
+            mount => mount?,
         };
         match unlinkat(&parent, name, AtFlags::empty()) {
             Ok(()) => Ok(Done::Deleted),
@@ -172,6 +161,36 @@ fn new_file(parent: &OwnedFd) -> Result<(String, OwnedFd), Errno> {
     Err(Errno::EXIST)
 }
 
+/// Whether something is mounted right there. The kernel lets go of another namespace's mount when the name below it is
+/// replaced or deleted, so it has to be asked first.
+fn is_mount(parent: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
+    let here = statx(parent, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    let there = statx(parent, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID)?;
+    Ok(here.stx_mnt_id != there.stx_mnt_id)
+}
+
+fn replace(
+    parent: &OwnedFd,
+    name: &OsStr,
+    content: &[u8],
+    old: Option<&Stat>,
+    mode: u32,
+) -> Result<Done, Errno> {
+    let (owner, mode) = match old {
+        Some(old) => (*old, old.st_mode & 0o7777),
+        None => (fstat(parent)?, mode & 0o777),
+    };
+    let (temporary, file) = new_file(parent)?;
+    let renamed = write(&file, content)
+        .and_then(|()| give(&file, &owner))
+        .and_then(|()| fchmod(&file, Mode::from_raw_mode(mode)))
+        .and_then(|()| renameat(parent, temporary.as_str(), parent, name));
+    if renamed.is_err() {
+        let _ = unlinkat(parent, temporary.as_str(), AtFlags::empty());
+    }
+    renamed.map(|()| Done::Replaced)
+}
+
 fn in_place(parent: &OwnedFd, name: &OsStr, content: &[u8]) -> Result<Done, Errno> {
     let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(parent, name, flags, Mode::empty())?;
@@ -195,6 +214,7 @@ fn explained(error: Errno, path: &str) -> String {
         Errno::ISDIR => format!("{path} is a folder in the container"),
         Errno::NOTDIR => format!("a folder of {path} is a file in the container"),
         Errno::LOOP => format!("{path} is a symlink that leads in a circle in the container"),
+        Errno::BUSY => format!("{path} is a mount of its own in the container"),
         Errno::NOSPC | Errno::DQUOT => "the node's disk is full".to_owned(),
         Errno::NOSYS => "the node's kernel is older than 5.6".to_owned(),
         error => format!("{path}: {}", io::Error::from(error)),

@@ -31,8 +31,14 @@ use crate::error::{Failure, Result};
 const FOLDER: &str = "/usr/local/lib/llmdev";
 /// An agent that is there answers at once.
 const START_WITHIN: Duration = Duration::from_secs(20);
+/// Bringing the program there, on a machine that is busy.
+const BRING_WITHIN: Duration = Duration::from_secs(120);
+/// Files are small, and a disk that is slower is broken.
+const SYNC_WITHIN: Duration = Duration::from_secs(30);
 /// A node that can be reached is near.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// The agent gives up on the pod's port before that.
+const OPEN_WITHIN: Duration = Duration::from_secs(15);
 
 /// The agents of a cluster's nodes, each started when it is first asked for, and again when it ended.
 pub struct Agents {
@@ -86,6 +92,15 @@ impl Agents {
         }
     }
 
+    /// The agent in the node of that name if it runs already; nothing is waited for.
+    pub fn running(&self, node: &str) -> Option<Arc<Agent>> {
+        let (_, slot) = self.slots.iter().find(|(known, _)| known.name == node)?;
+        match &*slot.try_lock().ok()? {
+            Slot::Running(agent) if agent.lives() => Some(agent.clone()),
+            _ => None,
+        }
+    }
+
     async fn start(&self, node: &Node) -> Result<Agent, Unstarted> {
         let digest = self.digest.get_or_try_init(|| self.digest()).await.map_err(Unstarted::ForGood)?;
         let path = format!("{FOLDER}/agent-{digest}");
@@ -93,7 +108,9 @@ impl Agents {
         if let Ok(agent) = Agent::start(&self.docker, node, &path).await {
             return Ok(agent);
         }
-        self.bring(node, &path).await.map_err(Unstarted::ForNow)?;
+        let late = || Failure::environment(format!("node {} does not take the agent", node.name));
+        let brought = tokio::time::timeout(BRING_WITHIN, self.bring(node, &path)).await;
+        brought.unwrap_or_else(|_| Err(late())).map_err(Unstarted::ForNow)?;
         Agent::start(&self.docker, node, &path).await
     }
 
@@ -114,7 +131,9 @@ impl Agents {
         let failed = || Failure::environment(format!("cannot bring the agent into node {}", node.name));
         let file = tokio::fs::File::open(&self.binary).await.map_err(|e| failed().because(e))?;
         let size = file.metadata().await.map_err(|e| failed().because(e))?.len();
-        let name = format!("{}.{}", path.trim_start_matches('/'), std::process::id());
+        let mut unique = [0; 8];
+        memory::random(&mut unique)?;
+        let name = format!("{}.{:x}", path.trim_start_matches('/'), u64::from_ne_bytes(unique));
         let parts = stream::iter([Ok(oci::tar_header(&name, size))])
             .chain(ReaderStream::with_capacity(file, 1 << 18))
             .chain(stream::iter([Ok(oci::tar_padding(size)), Ok(oci::tar_end())]));
@@ -249,10 +268,14 @@ impl Agent {
             None => TcpStream::connect(door).await?,
         };
         stream.set_nodelay(true)?;
-        let mut nonce = [0; NONCE];
-        stream.read_exact(&mut nonce).await?;
-        stream.write_all(&wire::opening(&self.key, &nonce, pod_uid, port)?).await?;
-        match Dialled::from_byte(stream.read_u8().await?) {
+        let opening = async {
+            let mut nonce = [0; NONCE];
+            stream.read_exact(&mut nonce).await?;
+            stream.write_all(&wire::opening(&self.key, &nonce, pod_uid, port)?).await?;
+            stream.read_u8().await
+        };
+        let answer = tokio::time::timeout(OPEN_WITHIN, opening).await;
+        match Dialled::from_byte(answer.map_err(|_| io::ErrorKind::TimedOut)??) {
             Dialled::Yes => Ok(stream),
             Dialled::Refused => Err(io::ErrorKind::ConnectionRefused.into()),
             Dialled::NoPod => Err(io::ErrorKind::NotFound.into()),
@@ -273,7 +296,9 @@ impl Agent {
         });
         let request = Request::Sync { container: bare(container), files: changes.collect() };
         let contents: Vec<&[u8]> = files.iter().filter_map(|file| file.content.as_deref()).collect();
-        match self.ask(&request, &contents).await?.head {
+        let asked = tokio::time::timeout(SYNC_WITHIN, self.ask(&request, &contents)).await;
+        let late = || Failure::environment(format!("the agent in node {} does not answer", self.node));
+        match asked.map_err(|_| late())??.head {
             Answer::Synced { files } => Ok(files),
             other => Err(Failure::failed(format!("cannot sync in node {}", self.node)).cause(why(other))),
         }
