@@ -1,7 +1,7 @@
 //! What the engine works with: Docker, the cluster, its nodes, and the forwards; connected once, kept until `down`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +10,7 @@ use crate::apply::Applier;
 use crate::build::Docker;
 use crate::cluster::load::Loader;
 use crate::cluster::node;
+use crate::cluster::room::Facts;
 use crate::cluster::{self, Cluster, Flavor};
 use crate::error::{Failure, Result};
 use crate::event::Level;
@@ -42,6 +43,9 @@ pub struct World {
     pub turns: Semaphore,
     /// Held by whoever builds a reference, so that no two build the same.
     building: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// What the cluster had when it was last asked.
+    facts: Mutex<Arc<Facts>>,
+    owner: Owner,
     _end: tokio_util::sync::DropGuard,
 }
 
@@ -65,12 +69,18 @@ impl World {
         let end = CancellationToken::new();
         let client = cluster.client.clone();
         let views = view::observe(client.clone(), &owner, Scope::AllNamespaces, end.clone());
-        let applier = Applier::new(client.clone(), owner, &stack.namespace, &state.dir);
-        let loader = match &cluster.choice.flavor {
-            Flavor::Kind(name) => Some(node::of_kind(docker.api(), name).await?),
-            Flavor::Minikube(profile) => Some(node::of_minikube(docker.api(), profile).await?),
-            Flavor::Other => None,
+        let applier = Applier::new(client.clone(), owner.clone(), &stack.namespace, &state.dir);
+        let nodes = async {
+            match &cluster.choice.flavor {
+                Flavor::Kind(name) => node::of_kind(docker.api(), name).await.map(Some),
+                Flavor::Minikube(profile) => {
+                    node::of_minikube(docker.api(), profile).await.map(Some)
+                }
+                Flavor::Other => Ok(None),
+            }
         };
+        let (facts, loader) = tokio::join!(Facts::ask(&client, &owner), nodes);
+        let loader = loader?;
         let loader = loader.map(|nodes| Loader::new(docker.api(), &nodes, &state.dir));
         let forwards = Forwards::new(views.clone(), Dialer::Api(client), changed, end.clone());
         Ok(World {
@@ -82,8 +92,21 @@ impl World {
             loader,
             turns: Semaphore::new(BUILDS),
             building: tokio::sync::Mutex::default(),
+            facts: Mutex::new(Arc::new(facts)),
+            owner,
             _end: end.drop_guard(),
         })
+    }
+
+    /// Asks the cluster anew what it has.
+    pub async fn look_around(&self) {
+        let facts = Facts::ask(&self.cluster.client, &self.owner).await;
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+    }
+
+    /// What the cluster had when it was last asked.
+    pub fn facts(&self) -> Arc<Facts> {
+        Arc::clone(&self.facts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until nobody else builds a reference, and keeps others from it until the guard is dropped.

@@ -4,6 +4,7 @@ mod assign;
 mod config;
 mod emit;
 mod fast;
+pub mod fit;
 mod helm;
 mod images;
 mod inputs;
@@ -12,7 +13,9 @@ mod kustomize;
 mod labels;
 mod manifests;
 mod object;
-mod pods;
+pub(crate) mod pods;
+pub mod quantity;
+pub mod requests;
 mod scalar;
 mod secrets;
 mod yaml;
@@ -122,6 +125,7 @@ fn finish(
     )?);
     images::set(stack, images, rendered);
     fast::adapt(stack, rendered);
+    fit::halve(stack, rendered);
     config::annotate(&mut rendered.objects, &stack.namespace);
     labels::set(stack, owner, &mut rendered.objects);
     Ok(())

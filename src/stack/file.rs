@@ -11,7 +11,7 @@ use super::diagnostic::{Diagnostic, Report, Span};
 use super::scalar::{self, Read, Wrong};
 use super::service::{ServiceFile, service};
 use super::tree::{Entry, Node, Value};
-use super::{ClusterSpec, Hooks, Provider};
+use super::{ClusterSpec, Dev, Hooks, Provider, Resources};
 
 /// The keys at the top.
 pub const TOP: &[&str] = &[
@@ -23,6 +23,7 @@ pub const TOP: &[&str] = &[
     "services",
     "secrets",
     "hooks",
+    "dev",
     "profiles",
 ];
 /// The keys of `cluster`.
@@ -32,6 +33,7 @@ pub const CLUSTER: &[&str] = &[
     "create",
     "cpus",
     "memory",
+    "disk",
     "nodes",
     "image",
     "kubernetesVersion",
@@ -46,6 +48,8 @@ pub const HELM: &[&str] = &["release", "chart", "values", "set", "namespace"];
 pub const SECRET: &[&str] = &["name", "envFile", "keys"];
 /// The keys of `hooks`.
 pub const HOOKS: &[&str] = &["beforeBuild", "afterReady"];
+/// The keys of the stack's `dev`.
+pub const DEV: &[&str] = &["resources"];
 
 /// The whole file. What could not be read has been reported, and is empty or absent here.
 #[derive(Debug, Default)]
@@ -66,6 +70,8 @@ pub struct StackFile {
     pub secrets: Vec<SecretFile>,
     /// `hooks`.
     pub hooks: Hooks,
+    /// `dev`.
+    pub dev: Dev,
 }
 
 /// A step of `render`, paths as written.
@@ -137,6 +143,9 @@ pub fn decode(root: &Node, report: &mut Report) -> StackFile {
     let hooks = fields
         .entry("hooks")
         .map_or_else(Hooks::default, |entry| hooks(entry, report));
+    let dev = fields
+        .entry("dev")
+        .map_or_else(Dev::default, |entry| dev(entry, report));
     StackFile {
         name: name.map(|name| name.it).unwrap_or_default(),
         cluster,
@@ -146,6 +155,7 @@ pub fn decode(root: &Node, report: &mut Report) -> StackFile {
         services,
         secrets,
         hooks,
+        dev,
     }
 }
 
@@ -195,6 +205,7 @@ fn cluster(entry: &Entry, report: &mut Report) -> (ClusterSpec, Option<At<String
         create: create.unwrap_or(!own_context),
         cpus: fields.get("cpus").and_then(|node| count(node, report)),
         memory: value(&fields, "memory", scalar::memory, report),
+        disk: value(&fields, "disk", scalar::memory, report),
         nodes: fields.get("nodes").and_then(|node| count(node, report)),
         image: fields
             .get("image")
@@ -382,6 +393,19 @@ fn hooks(entry: &Entry, report: &mut Report) -> Hooks {
     Hooks {
         before_build: commands("beforeBuild"),
         after_ready: commands("afterReady"),
+    }
+}
+
+fn dev(entry: &Entry, report: &mut Report) -> Dev {
+    let at = Some(&entry.key_span);
+    let Some(fields) = Fields::of(&entry.node, at, "in dev", DEV, report) else {
+        return Dev::default();
+    };
+    let words = [("fit", Resources::Fit), ("half", Resources::Half)];
+    Dev {
+        resources: fields
+            .get("resources")
+            .and_then(|node| one_of(node, &words, report)),
     }
 }
 
