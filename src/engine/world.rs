@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
@@ -15,10 +15,11 @@ use crate::build::Docker;
 use crate::cluster::agent::Agents;
 use crate::cluster::load::Loader;
 use crate::cluster::node::{self, Node};
+use crate::cluster::room::Facts;
 use crate::cluster::{self, Cluster, Flavor};
 use crate::error::{Failure, Result};
 use crate::event::Level;
-use crate::forward::{Dialer, ForwardChange, Forwards};
+use crate::forward::{Dialer, ForwardChange, Forwards, TcpDial};
 use crate::owner::Owner;
 use crate::stack::Stack;
 use crate::state::State;
@@ -47,6 +48,9 @@ pub struct World {
     pub turns: Semaphore,
     /// Held by whoever builds a reference, so that no two build the same.
     building: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// What the cluster had when it was last asked.
+    facts: Mutex<Arc<Facts>>,
+    owner: Owner,
     _end: tokio_util::sync::DropGuard,
 }
 
@@ -70,18 +74,25 @@ impl World {
         let end = CancellationToken::new();
         let client = cluster.client.clone();
         let views = view::observe(client.clone(), &owner, Scope::AllNamespaces, end.clone());
-        let applier = Applier::new(client.clone(), owner, &stack.namespace, &state.dir);
-        let nodes = match &cluster.choice.flavor {
-            Flavor::Kind(name) => Some(node::of_kind(docker.api(), name).await?),
-            Flavor::Minikube(profile) => Some(node::of_minikube(docker.api(), profile).await?),
-            Flavor::Other => None,
+        let applier = Applier::new(client.clone(), owner.clone(), &stack.namespace, &state.dir);
+        let nodes = async {
+            match &cluster.choice.flavor {
+                Flavor::Kind(name) => node::of_kind(docker.api(), name).await.map(Some),
+                Flavor::Minikube(profile) => {
+                    node::of_minikube(docker.api(), profile).await.map(Some)
+                }
+                Flavor::Other => Ok(None),
+            }
         };
-        let loader = nodes
-            .as_ref()
-            .map(|nodes| Loader::new(docker.api(), nodes, &state.dir));
-        let dialer = match &nodes {
-            Some(nodes) => near(docker.api(), nodes, client)?,
-            None => Dialer::Api(client),
+        let (facts, nodes) = tokio::join!(Facts::ask(&client, &owner), nodes);
+        let (loader, dialer) = match nodes? {
+            Some(nodes) => {
+                let agents = Arc::new(agents(docker.api(), &nodes)?);
+                let loader = Loader::new(docker.api(), &nodes, &state.dir);
+                let loader = loader.with_agents(Arc::clone(&agents));
+                (Some(loader), Dialer::Near(near(agents), client))
+            }
+            None => (None, Dialer::Api(client)),
         };
         let forwards = Forwards::new(views.clone(), dialer, changed, end.clone());
         Ok(World {
@@ -93,8 +104,21 @@ impl World {
             loader,
             turns: Semaphore::new(BUILDS),
             building: tokio::sync::Mutex::default(),
+            facts: Mutex::new(Arc::new(facts)),
+            owner,
             _end: end.drop_guard(),
         })
+    }
+
+    /// Asks the cluster anew what it has.
+    pub async fn look_around(&self) {
+        let facts = Facts::ask(&self.cluster.client, &self.owner).await;
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+    }
+
+    /// What the cluster had when it was last asked.
+    pub fn facts(&self) -> Arc<Facts> {
+        Arc::clone(&self.facts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until nobody else builds a reference, and keeps others from it until the guard is dropped.
@@ -110,27 +134,26 @@ impl World {
     }
 }
 
-/// Forwards through the agents in the nodes, which need neither the API server nor the kubelet on the way.
-fn near(docker: &bollard::Docker, nodes: &[Node], client: kube::Client) -> Result<Dialer> {
+/// The part of llmdev that runs inside the nodes; each starts when it is first needed.
+fn agents(docker: &bollard::Docker, nodes: &[Node]) -> Result<Agents> {
     let program = std::env::current_exe().map_err(|error| {
         Failure::environment("cannot tell where this program is").because(error)
     })?;
-    let agents = Arc::new(Agents::new(docker, nodes, program));
-    let dial = move |pod: Arc<Pod>, port| -> BoxFuture<'static, io::Result<TcpStream>> {
-        let agents = Arc::clone(&agents);
-        Box::pin(async move {
-            let node = pod
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.node_name.as_deref())
-                .unwrap_or_default();
-            let agent = agents.on(node).await.map_err(io::Error::other)?;
-            agent
-                .dial(pod.metadata.uid.as_deref().unwrap_or_default(), port)
-                .await
-        })
-    };
-    Ok(Dialer::Near(Arc::new(dial), client))
+    Ok(Agents::new(docker, nodes, program))
+}
+
+/// Forwards through the agents, which need neither the API server nor the kubelet on the way.
+fn near(agents: Arc<Agents>) -> TcpDial {
+    Arc::new(
+        move |pod: Arc<Pod>, port| -> BoxFuture<'static, io::Result<TcpStream>> {
+            let agents = Arc::clone(&agents);
+            Box::pin(async move {
+                let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+                let agent = agents.on(node.unwrap_or_default()).await.map_err(io::Error::other)?;
+                agent.dial(pod.metadata.uid.as_deref().unwrap_or_default(), port).await
+            })
+        },
+    )
 }
 
 /// What is told when a service's forwards have changed.

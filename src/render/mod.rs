@@ -5,6 +5,7 @@ mod companions;
 mod config;
 mod emit;
 mod fast;
+pub mod fit;
 mod helm;
 mod images;
 mod inputs;
@@ -13,7 +14,9 @@ mod kustomize;
 mod labels;
 mod manifests;
 mod object;
-mod pods;
+pub(crate) mod pods;
+pub mod quantity;
+pub mod requests;
 mod scalar;
 mod secrets;
 mod yaml;
@@ -134,6 +137,7 @@ fn finish(
     )?);
     images::set(stack, images, rendered);
     fast::adapt(stack, rendered);
+    fit::halve(stack, rendered);
     config::annotate(&mut rendered.objects, &stack.namespace);
     labels::set(stack, owner, &mut rendered.objects);
     Ok(())

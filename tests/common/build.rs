@@ -39,6 +39,7 @@ impl Bench {
             services: Vec::new(),
             secrets: Vec::new(),
             hooks: Hooks::default(),
+            dev: Default::default(),
         };
         Bench {
             folder,

@@ -169,7 +169,7 @@ impl Import {
     }
 
     /// None when an agent is gone.
-    async fn through_agents(&self) -> Option<Vec<Output>> {
+    async fn through_agents(&mut self) -> Option<Vec<Output>> {
         let argv = ["sh", "-c", self.script.as_str()];
         try_join_all(self.agents.iter().map(|agent| agent.run(&argv, &self.held))).await.ok()
     }
