@@ -87,7 +87,9 @@ impl Blob {
     /// The content from `offset` on, at most 256 KiB; empty at the end.
     pub fn read(&mut self, offset: u64) -> std::io::Result<Bytes> {
         match self {
-            Blob::Memory(bytes) => Ok(Bytes::copy_from_slice(bytes.get(offset as usize..).unwrap_or(&[]))),
+            Blob::Memory(bytes) => Ok(Bytes::copy_from_slice(
+                bytes.get(offset as usize..).unwrap_or(&[]),
+            )),
             Blob::Size(_) => Ok(Bytes::new()),
             Blob::File(file, _) => {
                 file.seek(SeekFrom::Start(offset))?;
@@ -106,7 +108,12 @@ fn unnamed(folder: &Path) -> std::io::Result<std::fs::File> {
     super::memory::random(&mut name).map_err(std::io::Error::other)?;
     let path = folder.join(format!("layer-{:016x}", u64::from_ne_bytes(name)));
     let mut options = std::fs::OpenOptions::new();
-    let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    let file = options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
     std::fs::remove_file(&path)?;
     Ok(file)
 }
@@ -178,7 +185,11 @@ impl Intake {
             called: Notify::new(),
         });
         let server = AbortOnDropHandle::new(tokio::spawn(serve(listener, shared.clone())));
-        Ok(Intake { shared, port: address.port(), _server: server })
+        Ok(Intake {
+            shared,
+            port: address.port(),
+            _server: server,
+        })
     }
 
     /// Where it listens.
@@ -188,8 +199,15 @@ impl Intake {
 
     /// What Docker is told to push to.
     pub fn repository(&self) -> String {
-        let path = self.shared.prefix.trim_start_matches("/v2/").trim_end_matches('/');
-        format!("127.0.0.1:{}/{path}", self.port)
+        format!("127.0.0.1:{}/{}", self.port, self.path())
+    }
+
+    /// The repository's path, which has a secret in it.
+    pub fn path(&self) -> &str {
+        self.shared
+            .prefix
+            .trim_start_matches("/v2/")
+            .trim_end_matches('/')
     }
 
     /// Lets one push in. The one before it, if any, is forgotten.
@@ -211,7 +229,10 @@ impl Intake {
 
     /// Ends the push that was let in, and answers what came. Nothing is let in until the next [`expect`](Self::expect).
     pub fn take(&self) -> Received {
-        lock(&self.shared.session).take().map(|session| session.received).unwrap_or_default()
+        lock(&self.shared.session)
+            .take()
+            .map(|session| session.received)
+            .unwrap_or_default()
     }
 }
 
@@ -254,10 +275,16 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     if path == "/v2/" && matches!(*request.method(), Method::GET | Method::HEAD) {
         count(shared);
-        return with(plain(StatusCode::OK), "Docker-Distribution-Api-Version", "registry/2.0");
+        return with(
+            plain(StatusCode::OK),
+            "Docker-Distribution-Api-Version",
+            "registry/2.0",
+        );
     }
     // Nobody who does not know the secret can have seen this path.
-    let Some(rest) = path.strip_prefix(&shared.prefix) else { return plain(StatusCode::NOT_FOUND) };
+    let Some(rest) = path.strip_prefix(&shared.prefix) else {
+        return plain(StatusCode::NOT_FOUND);
+    };
     if !count(shared) {
         return plain(StatusCode::NOT_FOUND);
     }
@@ -278,7 +305,9 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Answer {
 /// Whether a push is under way.
 fn count(shared: &Shared) -> bool {
     let mut session = lock(&shared.session);
-    let Some(session) = session.as_mut() else { return false };
+    let Some(session) = session.as_mut() else {
+        return false;
+    };
     session.received.requests += 1;
     shared.called.notify_one();
     true
@@ -286,7 +315,9 @@ fn count(shared: &Shared) -> bool {
 
 fn head_blob(shared: &Shared, digest: &str) -> Answer {
     let session = lock(&shared.session);
-    let Some(session) = session.as_ref() else { return plain(StatusCode::NOT_FOUND) };
+    let Some(session) = session.as_ref() else {
+        return plain(StatusCode::NOT_FOUND);
+    };
     let known = session.expected.known.get(digest).copied();
     match known.or_else(|| session.received.blobs.get(digest).map(Blob::size)) {
         None => plain(StatusCode::NOT_FOUND),
@@ -301,12 +332,18 @@ fn upload_at(shared: &Shared, status: StatusCode, id: u64, size: u64) -> Answer 
     let location = format!("{}blobs/uploads/{id}", shared.prefix);
     let answer = with(plain(status), LOCATION.as_str(), &location);
     let answer = with(answer, "Docker-Upload-UUID", &id.to_string());
-    with(answer, RANGE.as_str(), &format!("0-{}", size.saturating_sub(1)))
+    with(
+        answer,
+        RANGE.as_str(),
+        &format!("0-{}", size.saturating_sub(1)),
+    )
 }
 
 fn begin(shared: &Shared) -> Answer {
     let mut session = lock(&shared.session);
-    let Some(session) = session.as_mut() else { return plain(StatusCode::NOT_FOUND) };
+    let Some(session) = session.as_mut() else {
+        return plain(StatusCode::NOT_FOUND);
+    };
     let id = session.next_upload;
     session.next_upload += 1;
     session.uploads.insert(id, Blob::Memory(Vec::new()));
@@ -318,14 +355,22 @@ async fn upload(shared: &Shared, id: u64, request: Request<Incoming>) -> Answer 
     let ends = request.method() == Method::PUT;
     let (mut blob, keep) = {
         let mut session = lock(&shared.session);
-        let Some(session) = session.as_mut() else { return plain(StatusCode::NOT_FOUND) };
-        let Some(blob) = session.uploads.remove(&id) else { return plain(StatusCode::NOT_FOUND) };
+        let Some(session) = session.as_mut() else {
+            return plain(StatusCode::NOT_FOUND);
+        };
+        let Some(blob) = session.uploads.remove(&id) else {
+            return plain(StatusCode::NOT_FOUND);
+        };
         (blob, session.expected.keep)
     };
     let mut body = request.into_body();
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return plain(StatusCode::BAD_REQUEST) };
-        let Ok(piece) = frame.into_data() else { continue };
+        let Ok(frame) = frame else {
+            return plain(StatusCode::BAD_REQUEST);
+        };
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
         if !allow(shared, piece.len() as u64) {
             return plain(StatusCode::PAYLOAD_TOO_LARGE);
         }
@@ -336,12 +381,16 @@ async fn upload(shared: &Shared, id: u64, request: Request<Incoming>) -> Answer 
     }
     let size = blob.size();
     let mut session = lock(&shared.session);
-    let Some(session) = session.as_mut() else { return plain(StatusCode::NOT_FOUND) };
+    let Some(session) = session.as_mut() else {
+        return plain(StatusCode::NOT_FOUND);
+    };
     if !ends {
         session.uploads.insert(id, blob);
         return upload_at(shared, StatusCode::ACCEPTED, id, size);
     }
-    let Some(digest) = digest else { return plain(StatusCode::BAD_REQUEST) };
+    let Some(digest) = digest else {
+        return plain(StatusCode::BAD_REQUEST);
+    };
     let answer = with(plain(StatusCode::CREATED), "Docker-Content-Digest", &digest);
     let location = format!("{}blobs/{digest}", shared.prefix);
     session.received.blobs.insert(digest, blob);
@@ -351,7 +400,9 @@ async fn upload(shared: &Shared, id: u64, request: Request<Incoming>) -> Answer 
 /// Takes bytes off what may still come.
 fn allow(shared: &Shared, bytes: u64) -> bool {
     let mut session = lock(&shared.session);
-    let Some(session) = session.as_mut() else { return false };
+    let Some(session) = session.as_mut() else {
+        return false;
+    };
     match session.left.checked_sub(bytes) {
         Some(left) => {
             session.left = left;
@@ -363,7 +414,9 @@ fn allow(shared: &Shared, bytes: u64) -> bool {
 
 /// The digest in a query such as `digest=sha256%3A…`.
 fn digest_of(query: &str) -> Option<String> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("digest="))?;
+    let value = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("digest="))?;
     let digest = value.replace("%3A", ":").replace("%3a", ":");
     is_digest(&digest).then_some(digest)
 }
@@ -379,15 +432,22 @@ async fn put_manifest(shared: &Shared, reference: &str, request: Request<Incomin
         return plain(StatusCode::NOT_FOUND);
     }
     let limited = http_body_util::Limited::new(request.into_body(), MANIFEST_LIMIT);
-    let Ok(body) = limited.collect().await else { return plain(StatusCode::PAYLOAD_TOO_LARGE) };
+    let Ok(body) = limited.collect().await else {
+        return plain(StatusCode::PAYLOAD_TOO_LARGE);
+    };
     let bytes = body.to_bytes();
     let digest = sha256(&bytes);
     if is_digest(reference) && reference != digest {
         return plain(StatusCode::BAD_REQUEST);
     }
     let mut session = lock(&shared.session);
-    let Some(session) = session.as_mut() else { return plain(StatusCode::NOT_FOUND) };
-    session.received.manifests.insert(reference.to_owned(), bytes);
+    let Some(session) = session.as_mut() else {
+        return plain(StatusCode::NOT_FOUND);
+    };
+    session
+        .received
+        .manifests
+        .insert(reference.to_owned(), bytes);
     let location = format!("{}manifests/{digest}", shared.prefix);
     let answer = with(plain(StatusCode::CREATED), "Docker-Content-Digest", &digest);
     with(answer, LOCATION.as_str(), &location)
@@ -400,8 +460,14 @@ mod tests {
     #[test]
     fn digests_in_queries() {
         let hex = "a".repeat(64);
-        assert_eq!(digest_of(&format!("digest=sha256%3A{hex}")), Some(format!("sha256:{hex}")));
-        assert_eq!(digest_of(&format!("x=1&digest=sha256:{hex}")), Some(format!("sha256:{hex}")));
+        assert_eq!(
+            digest_of(&format!("digest=sha256%3A{hex}")),
+            Some(format!("sha256:{hex}"))
+        );
+        assert_eq!(
+            digest_of(&format!("x=1&digest=sha256:{hex}")),
+            Some(format!("sha256:{hex}"))
+        );
         assert_eq!(digest_of("digest=sha256:../../x"), None);
         assert_eq!(digest_of(""), None);
     }
@@ -415,7 +481,11 @@ mod tests {
             blob.add(piece, Keep::All, folder.path()).unwrap();
         }
         assert!(matches!(blob, Blob::File(..)));
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the file has no name");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "the file has no name"
+        );
         let mut back = Vec::new();
         loop {
             let piece = blob.read(back.len() as u64).unwrap();

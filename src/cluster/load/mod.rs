@@ -303,7 +303,10 @@ impl Loader {
         let mut import = self.import(attempt).await?;
         let present = |diff_id: &str| !plan.needed.contains(diff_id);
         let diff_id = |blob: &str| lock(&self.memory).blob(blob).map(|b| b.diff_id.clone());
-        let skip = save::Skip { present: &present, diff_id: &diff_id };
+        let skip = save::Skip {
+            present: &present,
+            diff_id: &diff_id,
+        };
         let passed = save::pass(&self.docker, &plan.images, &skip, &mut import).await?;
         let bytes = self.finish(plan, import).await?;
         if lock(&self.no_push).is_none() {
@@ -311,7 +314,11 @@ impl Loader {
             unknown.retain(|image| !plan.images.iter().any(|new| same_repository(new, image)));
             unknown.extend(plan.images.iter().cloned());
         }
-        Ok(Sent { way: Way::Save { why }, passed, bytes })
+        Ok(Sent {
+            way: Way::Save { why },
+            passed,
+            bytes,
+        })
     }
 
     async fn send_pushed(&self, plan: &Plan) -> Result<Sent, Unpushed> {
@@ -333,12 +340,19 @@ impl Loader {
         let mut passed = Passed::default();
         for (image, pushed) in plan.images.iter().zip(pushed) {
             self.learn(image, &pushed);
-            let one = pushed.pass(image, &mut import).await.map_err(Unpushed::Failed)?;
+            let one = pushed
+                .pass(image, &mut import)
+                .await
+                .map_err(Unpushed::Failed)?;
             passed.sent += one.sent;
             passed.skipped += one.skipped;
         }
         let bytes = self.finish(plan, import).await.map_err(Unpushed::Failed)?;
-        Ok(Sent { way: Way::Push, passed, bytes })
+        Ok(Sent {
+            way: Way::Push,
+            passed,
+            bytes,
+        })
     }
 
     /// Why a push would be slow or impossible; none: push.
@@ -348,7 +362,11 @@ impl Loader {
         }
         let memory = lock(&self.memory);
         let known = |diff_id: &String| memory.has_pushed(diff_id);
-        let unknown: u64 = plan.images.iter().map(|image| image.size_without(known)).sum();
+        let unknown: u64 = plan
+            .images
+            .iter()
+            .map(|image| image.size_without(known))
+            .sum();
         let much = format!("Docker would have to compress {} MiB first", unknown >> 20);
         (unknown > COMPRESSED_IN_NO_TIME).then_some(much)
     }
@@ -361,7 +379,9 @@ impl Loader {
         let token = cancel.child_token();
         *lock(&self.warming) = token.clone();
         loop {
-            let Some(image) = lock(&self.unknown).last().cloned() else { return Ok(()) };
+            let Some(image) = lock(&self.unknown).last().cloned() else {
+                return Ok(());
+            };
             let work = async {
                 let intake = self.intake().await?;
                 let known = self.known(&image, |_| true);
@@ -375,8 +395,9 @@ impl Loader {
             match pushed {
                 Ok(pushed) => self.learn(&image, &pushed),
                 Err(Unpushed::Unreachable(why)) => {
-                    *lock(&self.no_push) =
-                        Some(format!("Docker cannot reach 127.0.0.1 of this machine ({why})"));
+                    *lock(&self.no_push) = Some(format!(
+                        "Docker cannot reach 127.0.0.1 of this machine ({why})"
+                    ));
                     return Ok(());
                 }
                 // Gone since, say; the next load of it goes the slow way again.
@@ -396,7 +417,8 @@ impl Loader {
                     (memory.secret()?, memory.port())
                 };
                 std::fs::create_dir_all(&self.folder).map_err(|error| {
-                    Failure::environment(format!("cannot make {}", self.folder.display())).because(error)
+                    Failure::environment(format!("cannot make {}", self.folder.display()))
+                        .because(error)
                 })?;
                 let new = Intake::listen(port, &secret, "images", &self.folder).await?;
                 let mut memory = lock(&self.memory);
@@ -416,7 +438,9 @@ impl Loader {
         let of_image = memory
             .blobs()
             .filter(|(_, blob)| image.diff_ids.contains(&blob.diff_id) && present(&blob.diff_id));
-        of_image.map(|(digest, blob)| (digest.clone(), blob.size)).collect()
+        of_image
+            .map(|(digest, blob)| (digest.clone(), blob.size))
+            .collect()
     }
 
     fn learn(&self, image: &Image, pushed: &Pushed) {

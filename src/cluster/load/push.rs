@@ -50,17 +50,31 @@ pub async fn push(
     let repository = intake.repository();
     // Compressed, random bytes grow by less than that.
     let limit = image.size + image.size / 8 + (64 << 20);
-    intake.expect(Expected { tag: tag.clone(), known, keep, limit });
+    intake.expect(Expected {
+        tag: tag.clone(),
+        known,
+        keep,
+        limit,
+    });
 
-    let options = TagImageOptionsBuilder::new().repo(&repository).tag(&tag).build();
+    let options = TagImageOptionsBuilder::new()
+        .repo(&repository)
+        .tag(&tag)
+        .build();
     let tagged = docker.tag_image(&image.reference, Some(options)).await;
     let failed = |error: bollard::errors::Error| {
-        let failure = Failure::failed(format!("cannot get image {} out of Docker", image.reference));
+        let failure = Failure::failed(format!(
+            "cannot get image {} out of Docker",
+            image.reference
+        ));
         // The path has a secret in it.
-        failure.cause(error.to_string().replace(&repository, "llmdev's intake"))
+        failure.cause(error.to_string().replace(intake.path(), "…"))
     };
     tagged.map_err(|error| Unpushed::Failed(failed(error)))?;
-    let temporary = Tag { docker: docker.clone(), reference: format!("{repository}:{tag}") };
+    let temporary = Tag {
+        docker: docker.clone(),
+        reference: format!("{repository}:{tag}"),
+    };
     let pushing = async {
         let options = PushImageOptionsBuilder::new().tag(&tag).build();
         let mut progress = docker.push_image(&repository, Some(options), None).boxed();
@@ -70,19 +84,24 @@ pub async fn push(
         Ok(())
     };
     let called_in_time = async {
-        if tokio::time::timeout(CALL_WITHIN, intake.called()).await.is_ok() {
+        if tokio::time::timeout(CALL_WITHIN, intake.called())
+            .await
+            .is_ok()
+        {
             std::future::pending::<()>().await;
         }
     };
     let end = tokio::select! {
         end = pushing => end.map_err(failed),
-        () = called_in_time => Err(Failure::failed("Docker did not call back")),
+        () = called_in_time => Err(Failure::failed("cannot push").cause("it does not call")),
     };
     drop(temporary);
     let received = intake.take();
     match end {
         Ok(()) => pushed(received, &tag, image).map_err(Unpushed::Failed),
-        Err(failure) if received.requests == 0 => Err(Unpushed::Unreachable(failure.line())),
+        Err(failure) if received.requests == 0 => {
+            Err(Unpushed::Unreachable(failure.causes.join(": ")))
+        }
         Err(failure) => Err(Unpushed::Failed(failure)),
     }
 }
@@ -108,12 +127,19 @@ impl Drop for Tag {
 /// Finds the image's manifest among what came: the tag's, or the one of this image in the index that the tag is.
 fn pushed(received: Received, tag: &str, image: &Image) -> Result<Pushed> {
     let unexpected = |why: &str| {
-        Failure::failed(format!("Docker's push of {} is not understood", image.reference)).cause(why)
+        Failure::failed(format!(
+            "Docker's push of {} is not understood",
+            image.reference
+        ))
+        .cause(why)
     };
     let parse = |bytes: &Bytes| -> Result<Manifest> {
         serde_json::from_slice(bytes).map_err(|error| unexpected(&error.to_string()))
     };
-    let root = received.manifests.get(tag).ok_or_else(|| unexpected("no manifest came"))?;
+    let root = received
+        .manifests
+        .get(tag)
+        .ok_or_else(|| unexpected("no manifest came"))?;
     let index = parse(root)?;
     let mut candidates = vec![root.clone()];
     for child in &index.manifests {
@@ -121,16 +147,28 @@ fn pushed(received: Received, tag: &str, image: &Image) -> Result<Pushed> {
     }
     for bytes in candidates {
         let manifest = parse(&bytes)?;
-        let Some(config) = &manifest.config else { continue };
+        let Some(config) = &manifest.config else {
+            continue;
+        };
         if diff_ids(received.blobs.get(&config.digest)).as_ref() != Some(&image.diff_ids) {
             continue;
         }
         if manifest.layers.len() != image.diff_ids.len() {
-            return Err(unexpected("its manifest has another number of layers than its config"));
+            return Err(unexpected(
+                "its manifest has another number of layers than its config",
+            ));
         }
-        let media_type = manifest.media_type.clone().unwrap_or_else(|| oci::MANIFEST.to_owned());
+        let media_type = manifest
+            .media_type
+            .clone()
+            .unwrap_or_else(|| oci::MANIFEST.to_owned());
         let descriptor = Descriptor::new(&media_type, &sha256(&bytes), bytes.len() as u64);
-        return Ok(Pushed { manifest, descriptor, bytes, blobs: received.blobs });
+        return Ok(Pushed {
+            manifest,
+            descriptor,
+            bytes,
+            blobs: received.blobs,
+        });
     }
     Err(unexpected("no manifest of it has the image's layers"))
 }
@@ -145,16 +183,30 @@ fn diff_ids(config: Option<&Blob>) -> Option<Vec<String>> {
         #[serde(default)]
         diff_ids: Vec<String>,
     }
-    let Some(Blob::Memory(bytes)) = config else { return None };
-    serde_json::from_slice::<Config>(bytes).ok().map(|config| config.rootfs.diff_ids)
+    let Some(Blob::Memory(bytes)) = config else {
+        return None;
+    };
+    serde_json::from_slice::<Config>(bytes)
+        .ok()
+        .map(|config| config.rootfs.diff_ids)
 }
 
 impl Pushed {
     /// Which blob is which layer, for the next push.
     pub fn learnt<'a>(&'a self, image: &'a Image) -> impl Iterator<Item = (&'a str, Learnt)> {
-        self.manifest.layers.iter().zip(&image.diff_ids).map(|(layer, diff_id)| {
-            (layer.digest.as_str(), Learnt { diff_id: diff_id.clone(), size: layer.size })
-        })
+        self.manifest
+            .layers
+            .iter()
+            .zip(&image.diff_ids)
+            .map(|(layer, diff_id)| {
+                (
+                    layer.digest.as_str(),
+                    Learnt {
+                        diff_id: diff_id.clone(),
+                        size: layer.size,
+                    },
+                )
+            })
     }
 
     /// Writes what came into an import.
@@ -170,7 +222,9 @@ impl Pushed {
             };
             passed.sent += usize::from(position > 0);
             let size = blob.size();
-            import.open(&oci::blob_path(&descriptor.digest), size).await?;
+            import
+                .open(&oci::blob_path(&descriptor.digest), size)
+                .await?;
             let mut offset = 0;
             while offset < size {
                 let piece = blob.read(offset).map_err(|error| {
@@ -184,7 +238,9 @@ impl Pushed {
             }
             import.close(size).await?;
         }
-        import.file(&oci::blob_path(&self.descriptor.digest), self.bytes).await?;
+        import
+            .file(&oci::blob_path(&self.descriptor.digest), self.bytes)
+            .await?;
         import.place(&image.name, self.descriptor);
         Ok(passed)
     }

@@ -71,7 +71,11 @@ pub async fn pass(
             let digest = format!("sha256:{hex}");
             // A compressed blob that nobody knows could be any layer.
             let is_layer = images.iter().any(|image| image.diff_ids.contains(&digest));
-            if is_layer { Some(digest) } else { (skip.diff_id)(&digest) }
+            if is_layer {
+                Some(digest)
+            } else {
+                (skip.diff_id)(&digest)
+            }
         }
         None => old_ids.get(path.strip_suffix("/layer.tar")?).cloned(),
     };
@@ -373,9 +377,15 @@ mod tests {
         let second = "sha256:5abac8e0a5c934cda5a8d4f99ee1b0bbe36bcd3180527f6570f3bd4679d18711";
         let chains = super::super::image::chain_ids(&[lowest.to_owned(), second.to_owned()]);
         let id = old_id(&chains[0], None);
-        assert_eq!(id, "65294654604ae4cb8261d9570d792f880f78df1275dfacc20d5a229ec5d9fc2e");
+        assert_eq!(
+            id,
+            "65294654604ae4cb8261d9570d792f880f78df1275dfacc20d5a229ec5d9fc2e"
+        );
         let above = old_id(&chains[1], Some(&id));
-        assert_eq!(above, "051064b831617e3d9a94310194241f2872b40f85f0e8283015224ccf970b0a89");
+        assert_eq!(
+            above,
+            "051064b831617e3d9a94310194241f2872b40f85f0e8283015224ccf970b0a89"
+        );
     }
 
     #[test]
