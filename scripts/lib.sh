@@ -10,7 +10,6 @@ root=$(cd "$testbed/../.." && pwd)
 scripts=$root/scripts
 user_cache=${XDG_CACHE_HOME:-$HOME/.cache}/llmdev
 mkdir -p "$user_cache"
-[ ! -d "$user_cache/node/bin" ] || PATH=$user_cache/node/bin:$PATH # see setup
 
 # Whether Docker can pull images here, tried with a small one that is of use anyway. The answer holds for an hour.
 registry_reachable() {

@@ -104,6 +104,8 @@ struct Server {
 enum Manner {
     /// Answers each line with its name and the line.
     Lines,
+    /// Speaks first, then answers as `Lines`.
+    Greets,
     /// Reads a line, then hangs up without an answer.
     HangsUp,
     /// Says something only after the client has sent all.
@@ -138,13 +140,16 @@ impl Server {
 
 async fn talk(stream: TcpStream, name: &str, manner: Manner) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
+    if let Manner::Greets = manner {
+        stream.write_all(b"welcome\n").await?;
+    }
     loop {
         let mut line = String::new();
         let count = stream.read_line(&mut line).await?;
         match manner {
             _ if count == 0 => {}
             Manner::HangsUp => return Ok(()),
-            Manner::Lines => {
+            Manner::Lines | Manner::Greets => {
                 stream
                     .write_all(format!("{name}: {line}").as_bytes())
                     .await?
@@ -336,6 +341,41 @@ async fn a_client_that_has_sent_all_still_receives() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     assert_eq!(answer, "a: all read");
+}
+
+#[tokio::test]
+async fn what_was_sent_before_the_pods_first_word_arrives() {
+    let pods = Imagined::new();
+    let server = Server::new("a", Manner::Greets).await;
+    let address = server.address;
+    // The pod's first word is there before anything could be passed on to it.
+    let dial = move |_, _| {
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.readable().await?;
+            Ok(stream)
+        }
+        .boxed()
+    };
+    let dialer = Dialer::Tcp(Arc::new(dial));
+    let forwards = Forwards::new(pods.views(), dialer, |_| (), CancellationToken::new());
+    let spec = ForwardSpec {
+        local: 0,
+        remote: 80,
+        address: None,
+    };
+    let port = forwards.set(vec![("web".to_owned(), spec)]).await[0]
+        .status
+        .local;
+    let mut client = connect(port).await;
+    client.write_all(b"hello\n").await.unwrap();
+    // Long enough to be read ahead.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    pods.pod("web", "a", true);
+    assert_eq!(ask(&mut client, "again\n").await, "welcome");
+    for line in ["a: hello", "a: again"] {
+        assert_eq!(ask(&mut client, "").await, line);
+    }
 }
 
 #[tokio::test]

@@ -86,7 +86,6 @@ fn fixed(status: &Status, causes: &[StatusCause]) -> Answer {
             "cannot change roleRef",
             "updates to statefulset spec for fields other than",
             "pod updates may not change fields other than",
-            "Forbidden: may not be used when",
         ]
         .iter()
         .any(|sign| text.contains(sign))
@@ -105,7 +104,7 @@ fn fixed(status: &Status, causes: &[StatusCause]) -> Answer {
 
 /// The failure for a refusal that llmdev has no way around.
 pub fn failure(target: &Target, object: &Object, status: &Status) -> Failure {
-    let message = scrubbed(&status.message, object);
+    let message = plain(&scrubbed(&status.message, object));
     let failure = Failure::failed(format!("the cluster refuses {target}")).cause(message);
     match (read(status), status.code) {
         (Answer::Held(held), _) => conflict(target, &held),
@@ -116,6 +115,7 @@ pub fn failure(target: &Target, object: &Object, status: &Status) -> Failure {
                 .cause(format!("there is no namespace {namespace}"))
                 .remedy("add the Namespace to the manifests, or take `namespace` off the object")
         }
+        (_, 429 | 503 | 504) => unreachable(kube::Error::Api(Box::new(status.clone()))),
         (_, 401 | 403) => Failure {
             kind: crate::error::Kind::Environment,
             ..failure
@@ -161,6 +161,15 @@ pub fn unreachable(error: kube::Error) -> Failure {
         error => Failure::environment("the cluster does not answer")
             .because(error)
             .remedy("`llmdev doctor` looks into it"),
+    }
+}
+
+/// Without the API server's words about its own doings.
+fn plain(message: &str) -> String {
+    let wordy = message.starts_with("failed to create typed patch object");
+    match message.split_once("): ") {
+        Some((_, rest)) if wordy => rest.to_owned(),
+        _ => message.to_owned(),
     }
 }
 

@@ -63,7 +63,12 @@ pub async fn wait_all(
                 listed.push(uid);
             }
             Some(Ok(Event::InitDone)) => {
-                for (_, target) in left.extract_if(.., |uid, _| !listed.contains(uid)) {
+                let gone: Vec<String> = left
+                    .keys()
+                    .filter(|uid| !listed.contains(uid))
+                    .cloned()
+                    .collect();
+                for target in gone.iter().filter_map(|uid| left.remove(uid)) {
                     went(&target);
                 }
             }

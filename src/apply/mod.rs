@@ -4,23 +4,27 @@
 //! changed or deleted, but for objects that the manifests name and that nobody's labels are on: those are adopted,
 //! marked as such, and left in place by [`Applier::remove`].
 
+mod anew;
 mod answer;
 mod gone;
 mod groundwork;
 mod kinds;
+mod known;
 mod owned;
 mod prune;
 mod remove;
 mod restart;
 mod send;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use kube::Client;
+use kube::core::ObjectMeta;
 use serde_json::Value;
 
 pub use prune::Pruned;
@@ -31,10 +35,17 @@ use crate::error::{Failure, Result};
 use crate::owner::Owner;
 use crate::render::Object;
 use kinds::{Found, KindInfo, Kinds};
+use known::Known;
 use send::Sent;
 
 /// Annotation on objects that were there before the stack: they stay when it goes.
 pub const ADOPTED: &str = "llmdev.dev/adopted";
+
+/// Failures beside the first that are said in full.
+const SAID: usize = 10;
+
+/// From so many objects of a kind on, they are listed rather than asked for one by one.
+const MANY: usize = 3;
 
 /// Requests under way at once.
 const AT_ONCE: usize = 16;
@@ -45,6 +56,7 @@ pub struct Applier {
     owner: Owner,
     namespace: String,
     kinds: Kinds,
+    known: Known,
 }
 
 /// What to do about a field that another field manager has set otherwise.
@@ -167,6 +179,7 @@ impl Applier {
             owner,
             namespace: namespace.to_owned(),
             kinds,
+            known: Known::default(),
         }
     }
 
@@ -198,9 +211,11 @@ impl Applier {
             }
         }
         self.kinds.remember(known.iter().map(|(_, kind)| kind))?;
-        let sends = known
-            .iter()
-            .map(|(object, kind)| self.send(object, kind, conflicts).boxed());
+        let mut before = self.before_many(&known).await?;
+        let sends = known.iter().map(|(object, kind)| {
+            let before = before.remove(&self.target(object, kind));
+            self.send(object, kind, before, conflicts).boxed()
+        });
         let sent: Vec<Result<Sent>> = at_once(sends).await;
         let mut failures = Vec::new();
         for result in sent {
@@ -220,6 +235,25 @@ impl Applier {
         } else {
             Err(all_of(failures))
         }
+    }
+
+    /// The metadata of this owner's objects, for the kinds that many of `objects` are of: one list is faster than many
+    /// requests.
+    async fn before_many(
+        &self,
+        objects: &[(&Object, Arc<KindInfo>)],
+    ) -> Result<HashMap<Target, ObjectMeta>> {
+        let mut count: BTreeMap<&Arc<KindInfo>, usize> = BTreeMap::new();
+        for (_, kind) in objects {
+            *count.entry(kind).or_default() += 1;
+        }
+        let many = count.into_iter().filter(|(_, count)| *count >= MANY);
+        let kinds: Vec<Arc<KindInfo>> = many.map(|(kind, _)| kind.clone()).collect();
+        let owned = self.owned(&kinds).await?;
+        Ok(owned
+            .into_iter()
+            .map(|it| (it.target, it.metadata))
+            .collect())
     }
 
     fn unknown(&self, object: &Object) -> Target {
@@ -261,10 +295,13 @@ fn all_of(mut failures: Vec<Failure>) -> Failure {
         return first;
     }
     let count = failures.len();
-    let others = failures.iter().map(|failure| match &failure.remedy {
-        Some(remedy) => format!("{} ({remedy})", failure.line()),
-        None => failure.line(),
-    });
+    let others = failures
+        .iter()
+        .take(SAID)
+        .map(|failure| match &failure.remedy {
+            Some(remedy) => format!("{} ({remedy})", failure.line()),
+            None => failure.line(),
+        });
     let others: Vec<String> = others.collect();
     first.detail([format!("and {count} more:")]).detail(others)
 }

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use kube::Api;
-use kube::api::{
-    DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, ValidationDirective,
-};
+use kube::api::{DynamicObject, Patch, PatchParams, ValidationDirective};
 use kube::core::{ObjectMeta, Status};
 use serde_json::{Value, json};
 
@@ -49,16 +47,16 @@ enum Standing {
 const SAME_PERSON: [&str; 2] = ["kubectl-client-side-apply", "kubectl-create"];
 
 /// One object on its way.
-struct Parcel<'a> {
-    target: Target,
-    object: &'a Object,
-    api: Api<DynamicObject>,
-    body: Value,
+pub(super) struct Parcel<'a> {
+    pub(super) target: Target,
+    pub(super) object: &'a Object,
+    pub(super) api: Api<DynamicObject>,
+    pub(super) body: Value,
     params: PatchParams,
     standing: Standing,
     /// The object's metadata before.
-    before: Option<ObjectMeta>,
-    notes: Vec<String>,
+    pub(super) before: Option<ObjectMeta>,
+    pub(super) notes: Vec<String>,
 }
 
 /// What is tried next after a refusal.
@@ -84,9 +82,15 @@ impl Applier {
         &self,
         object: &Object,
         kind: &KindInfo,
+        before: Option<ObjectMeta>,
         conflicts: Conflicts,
     ) -> Result<Sent> {
-        let mut parcel = self.pack(object, kind, conflicts).await?;
+        let mut parcel = self.pack(object, kind, before, conflicts).await?;
+        if let Some(before) = parcel.before.clone()
+            && self.known.is_current(&parcel.target, &parcel.body, &before)
+        {
+            return Ok(parcel.delivered(before));
+        }
         for _ in 0..TRIES {
             let patch = Patch::Apply(&parcel.body);
             let sent = parcel
@@ -94,7 +98,11 @@ impl Applier {
                 .patch_metadata(&object.name, &parcel.params, &patch)
                 .await;
             let status = match sent {
-                Ok(after) => return Ok(parcel.delivered(after.metadata)),
+                Ok(after) => {
+                    self.known
+                        .record(&parcel.target, &parcel.body, &after.metadata);
+                    return Ok(parcel.delivered(after.metadata));
+                }
                 Err(kube::Error::Api(status)) => status,
                 Err(error) => return Err(answer::unreachable(error)),
             };
@@ -118,11 +126,12 @@ impl Applier {
         &self,
         object: &'a Object,
         kind: &KindInfo,
+        before: Option<ObjectMeta>,
         conflicts: Conflicts,
     ) -> Result<Parcel<'a>> {
         let target = self.target(object, kind);
         let api = self.api(kind, target.namespace.as_deref());
-        let before = self.before(&api, &target).await?;
+        let before = self.before(&api, &target, before).await?;
         let standing = self.standing(before.as_ref());
         if let Standing::Strange { stack } = &standing {
             return Err(strange(&target, stack, &self.owner.stack));
@@ -158,12 +167,18 @@ impl Applier {
         &self,
         api: &Api<DynamicObject>,
         target: &Target,
+        listed: Option<ObjectMeta>,
     ) -> Result<Option<ObjectMeta>> {
-        let found = api
-            .get_metadata_opt(&target.name)
-            .await
-            .map_err(answer::unreachable)?;
-        let Some(metadata) = found.map(|found| found.metadata) else {
+        let metadata = match listed {
+            Some(listed) => Some(listed),
+            None => {
+                let found = api.get_metadata_opt(&target.name).await;
+                found
+                    .map_err(answer::unreachable)?
+                    .map(|found| found.metadata)
+            }
+        };
+        let Some(metadata) = metadata else {
             return Ok(None);
         };
         if metadata.deletion_timestamp.is_none() {
@@ -202,7 +217,8 @@ impl Applier {
             Answer::NoKind => Ok(Next::KindGone),
             Answer::Held(held) => parcel.yield_or_take(&held, status),
             Answer::Fixed(fields) if parcel.standing == Standing::Ours => {
-                parcel.make_anew(&fields, status).await
+                parcel.make_anew(&fields, status).await?;
+                Ok(Next::Again)
             }
             Answer::Fixed(_) if parcel.standing == Standing::Adopted => {
                 let failure = answer::failure(&parcel.target, parcel.object, status);
@@ -308,66 +324,6 @@ impl Parcel<'_> {
             return Ok(Next::Again);
         }
         Err(answer::failure(&self.target, self.object, status))
-    }
-
-    /// Deletes what may not be changed, where that loses nothing that the manifests cannot bring back.
-    async fn make_anew(&mut self, fields: &[String], status: &Status) -> Result<Next> {
-        let Some(before) = self.before.take() else {
-            return Err(answer::failure(&self.target, self.object, status));
-        };
-        let (delete, how) = match self.target.kind.as_str() {
-            "StatefulSet" if self.same_selector().await? => {
-                (DeleteParams::orphan(), "its pods and volumes stay")
-            }
-            "StatefulSet" => (DeleteParams::foreground(), "its volumes stay"),
-            "Deployment" | "DaemonSet" | "ReplicaSet" => {
-                (DeleteParams::foreground(), "its pods with it")
-            }
-            "Job" | "Pod" | "Service" | "ConfigMap" | "Secret" | "RoleBinding"
-            | "ClusterRoleBinding" => (DeleteParams::background(), "nothing else is lost"),
-            _ => {
-                let failure = answer::failure(&self.target, self.object, status);
-                let words = self.target.words();
-                return Err(failure.remedy(format!(
-                    "undo the change, or delete it yourself, with what is in it: kubectl delete {words}"
-                )));
-            }
-        };
-        let delete = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: before.uid.clone(),
-                resource_version: None,
-            }),
-            ..delete
-        };
-        match self.api.delete(&self.target.name, &delete).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
-            Err(error) => return Err(answer::unreachable(error)),
-        }
-        gone::wait(&self.api, &self.target, &before).await?;
-        let fields = if fields.is_empty() {
-            "a part of it".to_owned()
-        } else {
-            fields.join(", ")
-        };
-        let note = format!(
-            "{} is made anew, since {fields} may not change; {how}",
-            self.target
-        );
-        self.notes.push(note);
-        Ok(Next::Again)
-    }
-
-    /// Whether a StatefulSet made anew finds its old pods again.
-    async fn same_selector(&self) -> Result<bool> {
-        let live = self
-            .api
-            .get_opt(&self.target.name)
-            .await
-            .map_err(answer::unreachable)?;
-        let live = live.and_then(|live| live.data.pointer("/spec/selector/matchLabels").cloned());
-        Ok(live.as_ref() == self.body.pointer("/spec/selector/matchLabels"))
     }
 }
 

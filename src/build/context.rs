@@ -1,12 +1,14 @@
 //! A build context: what Docker would be sent of a folder, with the digest of each file's content.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 use super::digests::{self, Digest, Digests, Fresh};
 use super::dockerignore::{Dockerignore, Matched};
@@ -76,25 +78,14 @@ impl Context {
         ignore: &Dockerignore,
         digests: &mut Digests,
     ) -> Result<Self, Unreadable> {
-        let mut walk = Walk {
+        let walk = Walk {
             root,
             ignore,
             digests,
-            entries: Vec::new(),
-            unknown: Vec::new(),
+            queue: Mutex::default(),
+            more: Condvar::new(),
         };
-        let at = |error: rustix::io::Errno| Unreadable {
-            path: root.to_owned(),
-            error: error.into(),
-        };
-        let folder = rustix::fs::open(root, FOLDER, Mode::empty()).map_err(at)?;
-        let folder = Dir::new(folder).map_err(at)?;
-        walk.folder(folder, "", &Matched::default())?;
-        let Walk {
-            mut entries,
-            unknown,
-            ..
-        } = walk;
+        let (mut entries, unknown) = walk.run()?;
         for (index, fresh) in digest_all(root, &entries, &unknown)? {
             digests.put(&fresh);
             entries[index].mtime_ns = fresh.mtime_ns;
@@ -111,26 +102,31 @@ impl Context {
 
     /// Adds all that Docker makes an image of to a digest: paths, modes, links and contents, but no times.
     pub fn digest_into(&self, hasher: &mut blake3::Hasher) {
-        let mut line = Vec::with_capacity(256);
+        // blake3 is fast on long inputs only.
+        const LONG: usize = 64 * 1024;
+        let mut bytes = Vec::with_capacity(LONG + 4096);
         for entry in &self.entries {
-            line.clear();
-            line.extend_from_slice(&(entry.path.len() as u32).to_le_bytes());
-            line.extend_from_slice(entry.path.as_bytes());
-            line.extend_from_slice(&entry.mode.to_le_bytes());
+            bytes.extend_from_slice(&(entry.path.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(entry.path.as_bytes());
+            bytes.extend_from_slice(&entry.mode.to_le_bytes());
             match &entry.what {
-                What::Folder => line.push(b'd'),
+                What::Folder => bytes.push(b'd'),
                 What::Link(target) => {
-                    line.push(b'l');
-                    line.extend_from_slice(&(target.len() as u32).to_le_bytes());
-                    line.extend_from_slice(target.as_bytes());
+                    bytes.push(b'l');
+                    bytes.extend_from_slice(&(target.len() as u32).to_le_bytes());
+                    bytes.extend_from_slice(target.as_bytes());
                 }
                 What::File { digest, .. } => {
-                    line.push(b'f');
-                    line.extend_from_slice(digest);
+                    bytes.push(b'f');
+                    bytes.extend_from_slice(digest);
                 }
             }
-            hasher.update(&line);
+            if bytes.len() >= LONG {
+                hasher.update(&bytes);
+                bytes.clear();
+            }
         }
+        hasher.update(&bytes);
     }
 }
 
@@ -138,133 +134,269 @@ const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
+/// Lists folders on all cores: what costs is asking the kernel about each file.
 struct Walk<'a> {
     root: &'a Path,
     ignore: &'a Dockerignore,
-    digests: &'a mut Digests,
-    entries: Vec<Entry>,
-    /// Indices of the entries whose content must be read.
-    unknown: Vec<usize>,
+    digests: &'a Digests,
+    queue: Mutex<Queue>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    tasks: Vec<Task>,
+    /// By a folder's number; none until it is listed.
+    listings: Vec<Option<Vec<Item>>>,
+    running: usize,
+    failed: Option<Unreadable>,
+}
+
+/// A folder that is to be listed.
+struct Task {
+    number: usize,
+    /// Relative to the context; empty for the context itself.
+    path: String,
+    matched: Matched,
+    ignored: bool,
+}
+
+/// What a folder holds, in order.
+enum Item {
+    Entry(Entry),
+    /// A file whose content must be read.
+    Unknown(Entry),
+    /// A folder, whether it is ignored, and its number.
+    Folder(Entry, bool, usize),
+}
+
+impl Item {
+    fn path(&self) -> &str {
+        let (Item::Entry(entry) | Item::Unknown(entry) | Item::Folder(entry, ..)) = self;
+        &entry.path
+    }
 }
 
 impl Walk<'_> {
-    fn folder(
-        &mut self,
-        mut folder: Dir,
-        prefix: &str,
-        matched: &Matched,
-    ) -> Result<(), Unreadable> {
-        let mut names: Vec<(CString, FileType)> = Vec::new();
-        while let Some(entry) = folder.read() {
-            let entry = entry.map_err(|error| self.unreadable(prefix, error.into()))?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                names.push((entry.file_name().to_owned(), entry.file_type()));
+    /// All entries in order, and the places of those whose content must be read.
+    fn run(&self) -> Result<(Vec<Entry>, Vec<usize>), Unreadable> {
+        let top = Task {
+            number: 0,
+            path: String::new(),
+            matched: Matched::default(),
+            ignored: false,
+        };
+        self.lock().listings.push(None);
+        self.done(0, self.list(top));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let helpers = self.lock().tasks.len().min(cores).saturating_sub(1);
+        std::thread::scope(|scope| {
+            for _ in 0..helpers {
+                scope.spawn(|| self.work());
             }
+            self.work();
+        });
+        let mut queue = self.lock();
+        if let Some(unreadable) = queue.failed.take() {
+            return Err(unreadable);
         }
-        names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        for (name, kind) in names {
-            self.entry(&folder, prefix, &name, kind, matched)?;
-        }
-        Ok(())
+        let (mut entries, mut unknown) = (Vec::new(), Vec::new());
+        assemble(&mut queue.listings, 0, &mut entries, &mut unknown);
+        Ok((entries, unknown))
     }
 
-    fn entry(
-        &mut self,
-        folder: &Dir,
-        prefix: &str,
-        name: &CString,
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("no thread panics with it")
+    }
+
+    /// Lists folders until there are none and none can come.
+    fn work(&self) {
+        while let Some(task) = self.next() {
+            let number = task.number;
+            self.done(number, self.list(task));
+        }
+    }
+
+    fn next(&self) -> Option<Task> {
+        let mut queue = self.lock();
+        loop {
+            if queue.failed.is_some() {
+                return None;
+            }
+            if let Some(task) = queue.tasks.pop() {
+                queue.running += 1;
+                return Some(task);
+            }
+            if queue.running == 0 {
+                return None;
+            }
+            queue = self.more.wait(queue).expect("no thread panics with it");
+        }
+    }
+
+    fn done(&self, number: usize, listed: Result<(Vec<Item>, Vec<Task>), Unreadable>) {
+        let mut queue = self.lock();
+        queue.running = queue.running.saturating_sub(1);
+        match listed {
+            Ok((mut items, mut tasks)) => {
+                let first = queue.listings.len();
+                for item in &mut items {
+                    if let Item::Folder(_, _, number) = item {
+                        *number += first;
+                    }
+                }
+                tasks.iter_mut().for_each(|task| task.number += first);
+                queue.listings.resize_with(first + tasks.len(), || None);
+                queue.listings[number] = Some(items);
+                queue.tasks.append(&mut tasks);
+            }
+            Err(unreadable) => queue.failed = Some(unreadable),
+        }
+        self.more.notify_all();
+    }
+
+    /// What is in a folder, and the folders in it, numbered from 0.
+    fn list(&self, task: Task) -> Result<(Vec<Item>, Vec<Task>), Unreadable> {
+        let failed = |error: Errno| self.unreadable(&task.path, error.into());
+        let nofollow = if task.path.is_empty() {
+            OFlags::empty()
+        } else {
+            OFlags::NOFOLLOW
+        };
+        let path = self.root.join(&task.path);
+        let opened = rustix::fs::open(path, FOLDER | nofollow, Mode::empty()).and_then(Dir::new);
+        let mut folder = match opened {
+            // Docker passes over it, too.
+            Err(Errno::ACCESS) if task.ignored => return Ok((Vec::new(), Vec::new())),
+            opened => opened.map_err(failed)?,
+        };
+        let mut names: Vec<(u64, CString, FileType)> = Vec::with_capacity(64);
+        while let Some(entry) = folder.read() {
+            let entry = entry.map_err(failed)?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                names.push((entry.ino(), entry.file_name().to_owned(), entry.file_type()));
+            }
+        }
+        // In the order in which they lie in the kernel's memory, mostly, asking takes less time.
+        names.sort_unstable_by_key(|(ino, ..)| *ino);
+        let (mut items, mut tasks) = (Vec::with_capacity(names.len()), Vec::new());
+        let fd = folder.fd().map_err(failed)?;
+        for (_, name, kind) in names {
+            items.extend(self.item(fd, &task, &name, kind, &mut tasks)?);
+        }
+        items.sort_unstable_by(|a, b| a.path().cmp(b.path()));
+        Ok((items, tasks))
+    }
+
+    fn item(
+        &self,
+        folder: BorrowedFd<'_>,
+        task: &Task,
+        name: &CStr,
         kind: FileType,
-        matched: &Matched,
-    ) -> Result<(), Unreadable> {
-        let path = join(prefix, &name.to_string_lossy());
-        let unreadable =
-            |walk: &Self, error: rustix::io::Errno| walk.unreadable(&path, error.into());
-        let at = folder.fd().map_err(|error| unreadable(self, error))?;
+        tasks: &mut Vec<Task>,
+    ) -> Result<Option<Item>, Unreadable> {
+        let path = join(&task.path, &name.to_string_lossy());
+        let failed = |error: Errno| self.unreadable(&path, error.into());
+        let stat = || rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed);
         // Some file systems do not say in the listing what an entry is.
-        let stat = |walk: &Self| {
-            rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|error| unreadable(walk, error))
+        let kind = match kind {
+            FileType::Unknown => FileType::from_raw_mode(stat()?.st_mode),
+            kind => kind,
         };
-        let (kind, early) = match kind {
-            FileType::Unknown => {
-                let stat = stat(self)?;
-                (FileType::from_raw_mode(stat.st_mode), Some(stat))
-            }
-            kind => (kind, None),
-        };
-        match kind {
+        Ok(match kind {
             FileType::Directory => {
-                let (ignored, inside) = self.ignore.enter(&path, matched);
+                let (ignored, matched) = self.ignore.enter(&path, &task.matched);
                 if ignored && self.ignore.skips(&path) {
-                    return Ok(());
+                    return Ok(None);
                 }
-                let opened = rustix::fs::openat(at, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())
-                    .and_then(Dir::new);
-                let opened = match opened {
-                    Err(rustix::io::Errno::ACCESS) if ignored => return Ok(()),
-                    opened => opened.map_err(|error| unreadable(self, error))?,
-                };
-                let stat = early.map_or_else(|| stat(self), Ok)?;
-                // An ignored folder is sent only when something in it is.
-                let index = self.push(&path, &stat, What::Folder)?;
-                self.folder(opened, &path, &inside)?;
-                if ignored && self.entries.len() == index + 1 {
-                    self.entries.pop();
-                }
+                let entry = self.entry(&path, &stat()?, What::Folder)?;
+                tasks.push(Task {
+                    number: tasks.len(),
+                    path,
+                    matched,
+                    ignored,
+                });
+                Some(Item::Folder(entry, ignored, tasks.len() - 1))
             }
-            FileType::Symlink if !self.ignore.ignores(&path, matched) => {
-                let stat = early.map_or_else(|| stat(self), Ok)?;
-                let target = rustix::fs::readlinkat(at, name, Vec::new())
-                    .map_err(|error| unreadable(self, error))?;
+            FileType::Symlink if !self.ignore.ignores(&path, &task.matched) => {
+                let target = rustix::fs::readlinkat(folder, name, Vec::new()).map_err(failed)?;
                 let target = target
                     .into_string()
                     .map_err(|_| self.unreadable(&path, not_utf8()))?;
-                self.push(&path, &stat, What::Link(target.into()))?;
+                let entry = self.entry(&path, &stat()?, What::Link(target.into()))?;
+                Some(Item::Entry(entry))
             }
-            FileType::RegularFile if !self.ignore.ignores(&path, matched) => {
-                let stat = early.map_or_else(|| stat(self), Ok)?;
-                let known = self.digests.get(&stat);
+            FileType::RegularFile if !self.ignore.ignores(&path, &task.matched) => {
+                let stat = stat()?;
                 let size = u64::try_from(stat.st_size).unwrap_or(0);
-                let index = self.push(
-                    &path,
-                    &stat,
-                    What::File {
-                        size,
-                        digest: known.unwrap_or_default(),
-                    },
-                )?;
-                if known.is_none() {
-                    self.unknown.push(index);
-                }
+                let known = self.digests.get(&stat);
+                let what = What::File {
+                    size,
+                    digest: known.unwrap_or_default(),
+                };
+                let entry = self.entry(&path, &stat, what)?;
+                Some(if known.is_some() {
+                    Item::Entry(entry)
+                } else {
+                    Item::Unknown(entry)
+                })
             }
-            _ => {}
-        }
-        Ok(())
+            _ => None,
+        })
     }
 
     #[expect(
         clippy::unnecessary_cast,
         reason = "the field's type differs between platforms"
     )]
-    fn push(&mut self, path: &str, stat: &Stat, what: What) -> Result<usize, Unreadable> {
+    fn entry(&self, path: &str, stat: &Stat, what: What) -> Result<Entry, Unreadable> {
         // A lossy name means that Docker cannot be told of the file.
-        if path.contains(char::REPLACEMENT_CHARACTER) && !self.root.join(path).exists() {
+        if path.contains(char::REPLACEMENT_CHARACTER)
+            && self.root.join(path).symlink_metadata().is_err()
+        {
             return Err(self.unreadable(path, not_utf8()));
         }
         let mode = (stat.st_mode as u32 & 0o7777) as u16;
-        self.entries.push(Entry {
+        Ok(Entry {
             path: path.into(),
             mode,
             mtime_ns: digests::mtime_ns(stat),
             what,
-        });
-        Ok(self.entries.len() - 1)
+        })
     }
 
     fn unreadable(&self, path: &str, error: io::Error) -> Unreadable {
         Unreadable {
             path: self.root.join(path),
             error,
+        }
+    }
+}
+
+/// Puts listings one after the other, each folder before what is in it.
+fn assemble(
+    listings: &mut [Option<Vec<Item>>],
+    number: usize,
+    entries: &mut Vec<Entry>,
+    unknown: &mut Vec<usize>,
+) {
+    for item in listings[number].take().into_iter().flatten() {
+        match item {
+            Item::Entry(entry) => entries.push(entry),
+            Item::Unknown(entry) => {
+                unknown.push(entries.len());
+                entries.push(entry);
+            }
+            Item::Folder(entry, ignored, inside) => {
+                entries.push(entry);
+                let before = entries.len();
+                assemble(listings, inside, entries, unknown);
+                // An ignored folder is sent only when something in it is.
+                if ignored && entries.len() == before {
+                    entries.pop();
+                }
+            }
         }
     }
 }

@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Mode, OFlags, Stat};
@@ -25,6 +27,27 @@ struct Inode {
     ino: u64,
 }
 
+/// Keeps inodes of neighbouring numbers, which are mostly asked for one after the other, close to each other in memory.
+#[derive(Debug, Default)]
+struct Near(u64);
+
+impl Hasher for Near {
+    fn finish(&self) -> u64 {
+        // The table takes the place from the low bits, and tells entries apart by the high ones.
+        self.0 ^ (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) & 0xff << 56)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = self.0.rotate_left(32).wrapping_add(number);
+    }
+}
+
+type Table = HashMap<Inode, Known, BuildHasherDefault<Near>>;
+
 /// What changes when the content does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
@@ -33,17 +56,18 @@ struct Stamp {
     ctime_ns: i64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Known {
     stamp: Stamp,
     digest: Digest,
-    seen: bool,
+    /// By the walk, which asks from several threads.
+    seen: AtomicBool,
 }
 
 /// What is remembered.
 #[derive(Debug, Default)]
 pub struct Digests {
-    known: HashMap<Inode, Known>,
+    known: Table,
     changed: bool,
 }
 
@@ -95,13 +119,13 @@ impl Digests {
     }
 
     /// The digest of a file whose status is this, if it is known.
-    pub fn get(&mut self, stat: &Stat) -> Option<Digest> {
+    pub fn get(&self, stat: &Stat) -> Option<Digest> {
         let (inode, stamp) = identify(stat);
         let known = self
             .known
-            .get_mut(&inode)
+            .get(&inode)
             .filter(|known| known.stamp == stamp)?;
-        known.seen = true;
+        known.seen.store(true, Ordering::Relaxed);
         Some(known.digest)
     }
 
@@ -111,7 +135,7 @@ impl Digests {
             let known = Known {
                 stamp: fresh.stamp,
                 digest: fresh.digest,
-                seen: true,
+                seen: AtomicBool::new(true),
             };
             self.known.insert(fresh.inode, known);
             self.changed = true;
@@ -122,7 +146,7 @@ impl Digests {
     pub fn sweep(&mut self) {
         let before = self.known.len();
         self.known
-            .retain(|_, known| std::mem::take(&mut known.seen));
+            .retain(|_, known| std::mem::take(known.seen.get_mut()));
         self.changed |= self.known.len() != before;
     }
 
@@ -212,7 +236,7 @@ fn now_ns() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn encode(known: &HashMap<Inode, Known>) -> Vec<u8> {
+fn encode(known: &Table) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(40 + known.len() * RECORD);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&[0; 32]);
@@ -228,7 +252,7 @@ fn encode(known: &HashMap<Inode, Known>) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<HashMap<Inode, Known>> {
+fn decode(bytes: &[u8]) -> Option<Table> {
     let records = bytes.strip_prefix(MAGIC)?;
     let (check, records) = records.split_at_checked(32)?;
     if blake3::hash(records).as_bytes() != check || records.len() % RECORD != 0 {
@@ -252,7 +276,7 @@ fn decode(bytes: &[u8]) -> Option<HashMap<Inode, Known>> {
             Known {
                 stamp,
                 digest,
-                seen: false,
+                seen: AtomicBool::new(false),
             },
         )
     };

@@ -36,12 +36,12 @@ fn cause(trouble: &Trouble) -> String {
         .name
         .split_once("] ")
         .map_or(step.name.as_str(), |(_, rest)| rest);
-    if let Some((_, code)) = step
-        .error
-        .rsplit_once("did not complete successfully: exit code: ")
-    {
+    if let Some((_, code)) = step.error.rsplit_once(": exit code: ") {
         let code: String = code.chars().take_while(char::is_ascii_digit).collect();
         return format!("{} exited with code {code}", shortened(instruction));
+    }
+    if let Some(image) = step.name.strip_prefix("[internal] load metadata for ") {
+        return format!("FROM {image}: {}", plain(&step.error));
     }
     if step.name.starts_with("[internal]") || !step.name.starts_with('[') {
         return plain(&step.error);
@@ -153,5 +153,142 @@ fn remedy(trouble: &Trouble) -> Option<String> {
             Some("the path must be in the build context, and not in .dockerignore".into())
         }
         None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use crate::build::context::Context;
+    use crate::build::progress::Step;
+    use crate::stack::{BuildSpec, ServiceId};
+
+    use super::*;
+
+    fn plan(dockerfile: &str) -> ImagePlan {
+        ImagePlan {
+            service: ServiceId(0),
+            name: "api".into(),
+            stack: "shop".into(),
+            reference: "llmdev.local/shop/api:0".into(),
+            spec: BuildSpec {
+                image: "api".into(),
+                context: PathBuf::from("/shop/api"),
+                dockerfile: PathBuf::from("/shop/api/Dockerfile"),
+                target: None,
+                args: Default::default(),
+                secrets: Default::default(),
+                requires: Default::default(),
+            },
+            args: Default::default(),
+            dockerfile: dockerfile.into(),
+            dockerfile_name: "api/Dockerfile".into(),
+            context: Arc::new(Context {
+                root: PathBuf::from("/shop/api"),
+                entries: Vec::new(),
+            }),
+        }
+    }
+
+    #[test]
+    fn each_reason_has_its_line_and_remedy() {
+        let dockerfile = "# syntax=docker/dockerfile:1\nFROM nope\nRUN make\nCOPY x /\n";
+        let table = [
+            (
+                "[2/3] RUN make",
+                "process \"/bin/sh -c make\" did not complete successfully: exit code: 2",
+                "3: error: RUN make exited with code 2",
+                None,
+            ),
+            (
+                "[2/3] RUN make",
+                "executor failed running [/bin/sh -c make]: exit code: 2",
+                "3: error: RUN make exited with code 2",
+                None,
+            ),
+            (
+                "[2/3] RUN make",
+                "write /a: no space left on device",
+                "3: error: RUN make: write /a: no space left on device",
+                Some("llmdev prune"),
+            ),
+            (
+                "[3/3] COPY x /",
+                "failed to compute cache key: \"/x\" not found: not found",
+                "4: error: COPY x /: \"/x\" not found: not found",
+                Some("build context"),
+            ),
+            (
+                "[internal] load metadata for docker.io/library/nope:latest",
+                "pull access denied, repository does not exist or may require authorization",
+                "2: error: FROM docker.io/library/nope:latest: pull access denied, repository does not exist or may require authorization",
+                Some("check the name docker.io/library/nope:latest"),
+            ),
+            (
+                "[internal] load metadata for docker.io/library/nope:latest",
+                "dial tcp: lookup registry-1.docker.io: no such host",
+                "2: error: FROM docker.io/library/nope:latest: dial tcp: lookup registry-1.docker.io: no such host",
+                Some("cannot reach its registry"),
+            ),
+            (
+                "resolve image config for docker.io/docker/dockerfile:1",
+                "dial tcp: i/o timeout",
+                "1: error: dial tcp: i/o timeout",
+                Some("`# syntax=`"),
+            ),
+        ];
+        for (name, error, first, remedy) in table {
+            let step = Step {
+                name: name.into(),
+                error: error.into(),
+                output: vec!["last".into()],
+            };
+            let failure = explain(
+                &plan(dockerfile),
+                &Trouble {
+                    message: error.into(),
+                    step: Some(step),
+                },
+            );
+            assert_eq!(
+                failure.detail,
+                [format!("api/Dockerfile:{first}"), "last".into()]
+            );
+            let said = failure.remedy.unwrap_or_default();
+            assert!(
+                remedy.map_or(said.is_empty(), |remedy| said.contains(remedy)),
+                "{name}: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn mistakes_in_the_dockerfile_have_their_line() {
+        for (message, first) in [
+            (
+                "dockerfile parse error on line 2: unknown instruction: FOO",
+                "api/Dockerfile:2: error: ",
+            ),
+            (
+                "failed to solve: dockerfile parse error line 2: unknown instruction: FOO",
+                "api/Dockerfile:2: error: ",
+            ),
+            (
+                "target stage \"x\" could not be found",
+                "api/Dockerfile: error: target stage",
+            ),
+            ("Dockerfile line 99", "api/Dockerfile: error: "),
+        ] {
+            let failure = explain(
+                &plan("FROM a\nFOO\n"),
+                &Trouble {
+                    message: message.into(),
+                    step: None,
+                },
+            );
+            assert!(failure.detail[0].starts_with(first), "{failure:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ pub mod digests;
 pub mod docker;
 pub mod dockerfile;
 pub mod dockerignore;
+pub mod ensure;
 pub mod plan;
 
 mod credentials;
@@ -22,4 +23,5 @@ mod session;
 mod solve;
 
 pub use docker::{Docker, Outcome};
+pub use ensure::{Image, ensure};
 pub use plan::{ImagePlan, Planner};

@@ -18,6 +18,8 @@ enum How {
     Exact,
     Prefix,
     Suffix,
+    /// `**/*.pyc` or `*.pyc`, the commonest ones: the literal at the end, and whether it may be in any folder.
+    Ends(String, bool),
     Regex(Regex),
 }
 
@@ -38,7 +40,10 @@ impl Pattern {
             _ => cleaned,
         };
         well_formed(&text)?;
-        let how = compile(&text)?;
+        let how = match ends(&text) {
+            Some(how) => how,
+            None => compile(&text)?,
+        };
         Some(Pattern { text, negated, how })
     }
 
@@ -51,6 +56,13 @@ impl Pattern {
                 let suffix = &self.text[2..];
                 path.ends_with(suffix) || suffix.strip_prefix('/') == Some(path)
             }
+            How::Ends(literal, anywhere) => match path.strip_suffix(literal.as_str()) {
+                // A dot of moby's expression does not match a line feed.
+                Some(start) => start
+                    .rsplit_once('/')
+                    .is_none_or(|(folder, _)| *anywhere && !folder.contains('\n')),
+                None => false,
+            },
             How::Regex(regex) => regex.is_match(path),
         }
     }
@@ -116,6 +128,16 @@ fn class_char(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<()
         '\\' => chars.next().map(drop),
         _ => Some(()),
     }
+}
+
+/// What needs no regular expression though moby takes one.
+fn ends(pattern: &str) -> Option<How> {
+    let (literal, anywhere) = match pattern.strip_prefix("**/*") {
+        Some(rest) => (rest, true),
+        None => (pattern.strip_prefix('*')?, false),
+    };
+    let plain = !literal.contains(['*', '?', '[', ']', '\\', '^', '/']);
+    (plain && !literal.is_empty()).then(|| How::Ends(literal.to_owned(), anywhere))
 }
 
 /// moby's `Pattern.compile`, step by step.
@@ -290,6 +312,23 @@ mod tests {
         for (pattern, path, expected) in table {
             let found = Pattern::parse(pattern).map(|pattern| pattern.matches(path));
             assert_eq!(found, *expected, "{pattern} {path}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_short_way_says_what_the_long_one_does(
+            literal in "[a.+^/*]{0,3}",
+            path in "[a.+/\n]{1,6}",
+            anywhere in proptest::bool::ANY,
+        ) {
+            let text = format!("{}{literal}", if anywhere { "**/*" } else { "*" });
+            if let Some(How::Ends(..)) = ends(&text) {
+                let how = compile(&text).unwrap();
+                let long = Pattern { text: text.clone(), negated: false, how };
+                let short = Pattern { how: ends(&text).unwrap(), ..long.clone() };
+                proptest::prop_assert_eq!(short.matches(&path), long.matches(&path), "{} {}", text, path);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What to build and under which name: the tag is the digest of all that goes into the image.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::digests::Digests;
 use super::dockerignore::Dockerignore;
 
 /// One image to be built, or found.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ImagePlan {
     /// Whose image it is; of several that share it, the one it was planned for.
     pub service: ServiceId,
@@ -33,6 +34,13 @@ pub struct ImagePlan {
     pub dockerfile_name: String,
     /// What Docker is sent.
     pub context: Arc<Context>,
+}
+
+/// Names it only: arguments may be secret, and files are many.
+impl fmt::Debug for ImagePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ImagePlan({} for {})", self.reference, self.name)
+    }
 }
 
 /// Reads what builds take in. Remembers digests of files, so that the second time costs no reading.
@@ -308,5 +316,22 @@ fn relative(root: &Path, path: &Path) -> String {
     match path.strip_prefix(root) {
         Ok(inside) if !inside.as_os_str().is_empty() => inside.display().to_string(),
         _ => path.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn image_names_become_repositories() {
+        for (image, path) in [
+            ("api", "api"),
+            ("ghcr.io/Me/api", "ghcr-io/me/api"),
+            ("localhost:5000/a__b", "localhost-5000/a-b"),
+            ("-", "image"),
+        ] {
+            assert_eq!(repository(image), path);
+        }
     }
 }

@@ -98,7 +98,7 @@ impl Progress {
         let step = self.steps.entry(vertex.digest.clone()).or_default();
         let new = step.name.is_empty();
         if new {
-            step.name = self.scrub.text(&one_line(&vertex.name));
+            step.name = self.scrub.text(&step_name(&vertex.name));
         }
         if new && !vertex.cached && vertex.completed.is_none() && !is_internal(&vertex.name) {
             self.header(&vertex.digest, lines);
@@ -148,7 +148,7 @@ impl Progress {
             return;
         }
         if step.name.is_empty() {
-            step.name = self.scrub.text(&one_line(&vertex.name));
+            step.name = self.scrub.text(&step_name(&vertex.name));
         }
         // A step that was stopped because another one failed is not the reason.
         let stopped = vertex.error.ends_with("context canceled");
@@ -207,6 +207,15 @@ fn short(name: &str) -> &str {
     }
 }
 
+/// Docker 20.10 numbers the stage even where there is but one.
+fn step_name(name: &str) -> String {
+    let name = one_line(name);
+    match name.strip_prefix("[stage-0 ") {
+        Some(rest) => format!("[{rest}"),
+        None => name,
+    }
+}
+
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -214,4 +223,105 @@ fn one_line(text: &str) -> String {
 fn seconds(vertex: &Vertex) -> Option<f64> {
     let (began, ended) = (vertex.started.as_ref()?, vertex.completed.as_ref()?);
     Some((ended.seconds - began.seconds) as f64 + f64::from(ended.nanos - began.nanos) / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vertex(digest: &str, name: &str) -> Vertex {
+        Vertex {
+            digest: digest.into(),
+            name: name.into(),
+            started: Some(Default::default()),
+            ..Vertex::default()
+        }
+    }
+
+    fn over(mut vertex: Vertex, tenths: i32, error: &str) -> Vertex {
+        vertex.completed = Some(Default::default());
+        let completed = vertex.completed.as_mut().unwrap();
+        completed.seconds = (tenths / 10).into();
+        completed.nanos = tenths % 10 * 100_000_000;
+        vertex.error = error.into();
+        vertex
+    }
+
+    fn log(digest: &str, text: &str) -> VertexLog {
+        VertexLog {
+            vertex: digest.into(),
+            msg: text.into(),
+            ..VertexLog::default()
+        }
+    }
+
+    fn news(vertexes: Vec<Vertex>, logs: Vec<VertexLog>) -> StatusResponse {
+        StatusResponse {
+            vertexes,
+            logs,
+            ..StatusResponse::default()
+        }
+    }
+
+    #[test]
+    fn steps_become_lines() {
+        let mut progress = Progress::new(Scrub::new(["hunter2"]));
+        let mut said = Vec::new();
+        let mut lines = |line: &str| said.push(line.to_owned());
+        let load = vertex("i", "[internal] load build context");
+        let [run, other] = [
+            vertex("a", "[stage-0 2/3] RUN make   hunter2"),
+            vertex("b", "[x 1/1] RUN b"),
+        ];
+        let mut cached = vertex("c", "[stage-0 1/3] FROM busybox");
+        cached.cached = true;
+        for status in [
+            news(vec![over(load, 20, "")], vec![]),
+            news(vec![over(cached, 0, "")], vec![]),
+            news(vec![run.clone()], vec![log("a", "one\ntw")]),
+            news(
+                vec![run.clone(), other.clone()],
+                vec![log("b", "10%\r20%\r100%\n"), log("a", "o hunt")],
+            ),
+            news(vec![], vec![log("a", "er2\nlast")]),
+            news(vec![over(other, 13, "context canceled")], vec![]),
+            news(vec![over(run, 13, "exit code: 1")], vec![]),
+        ] {
+            progress.update(status, &mut lines);
+        }
+        progress.finish(&mut lines);
+        insta::assert_snapshot!(said.join("\n"), @r"
+        CACHED [1/3] FROM busybox
+        [2/3] RUN make ***
+          one
+        [x 1/1] RUN b
+          100%
+        [2/3] RUN make ***
+          two ***
+          last
+        ERROR [2/3] RUN make ***: exit code: 1
+        ");
+        let step = progress.trouble("failed hunter2").step.unwrap();
+        assert_eq!(step.output, ["one", "two ***", "last"]);
+    }
+
+    #[test]
+    fn the_last_lines_are_kept() {
+        let mut progress = Progress::new(Scrub::default());
+        let step = vertex("a", "[1/1] RUN x");
+        let text: String = (0..100).map(|number| format!("{number}\n")).collect();
+        let endless = "x".repeat(LONGEST * 2 + 1);
+        let mut count = 0;
+        let mut lines = |_: &str| count += 1;
+        progress.update(
+            news(
+                vec![step.clone()],
+                vec![log("a", &text), log("a", &endless)],
+            ),
+            &mut lines,
+        );
+        progress.update(news(vec![over(step, 1, "no")], vec![]), &mut lines);
+        assert_eq!(count, 1 + 100 + 3 + 1);
+        assert_eq!(progress.trouble("").step.unwrap().output.len(), KEPT);
+    }
 }

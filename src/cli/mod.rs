@@ -86,6 +86,8 @@ enum Command {
     #[command(after_help = build::HELP)]
     Build(build::Args),
     /// Print the objects that `up` applies
+    ///
+    /// No cluster is asked, so `dev.resources: fit` is left out: `up` goes by what the nodes have.
     #[command(after_help = render::HELP)]
     Render,
     /// Replace the pods of services

@@ -69,6 +69,10 @@ fn sizes(spec: &ClusterSpec) -> Vec<String> {
         spec.memory
             .map(|bytes| format!("--memory={}m", bytes >> 20)),
     );
+    all.extend(
+        spec.disk
+            .map(|bytes| format!("--disk-size={}m", bytes >> 20)),
+    );
     all.extend(spec.nodes.map(|nodes| format!("--nodes={nodes}")));
     all.extend(
         spec.kubernetes_version

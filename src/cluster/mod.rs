@@ -7,6 +7,7 @@ pub mod detect;
 pub mod load;
 pub mod minikube;
 pub mod node;
+pub mod room;
 
 use std::time::Duration;
 

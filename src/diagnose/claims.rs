@@ -35,7 +35,7 @@ async fn finding(case: &Case<'_>, claim: &Arc<PersistentVolumeClaim>) -> Option<
             Some("ProvisioningFailed" | "FailedBinding")
         )
     });
-    let message = bad.filter_map(|event| event.message).last()?;
+    let message = bad.filter_map(|event| event.message).next_back()?;
     let mut failure =
         Failure::failed(format!("volume claim {name} is not bound")).cause(message.trim());
     let classes = case.cluster.storage_classes().await;

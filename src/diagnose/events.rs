@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Event, Pod};
-use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
 use super::cluster::Run;
 use super::{Case, Ranked, clue, config};
 use crate::error::Failure;
-use crate::ready::{self, Problem, Trouble};
+use crate::ready::{self, Problem, Trouble, last_seen, unhealthy};
 use crate::view::{Objects, is_ready};
 
 /// The warnings of a service's objects, the newest first, each text once.
@@ -46,17 +45,6 @@ fn newest_first(mut events: Vec<Event>) -> Vec<Event> {
         ))
     });
     events
-}
-
-/// When it happened last.
-fn last_seen(event: &Event) -> Option<Timestamp> {
-    let series = event
-        .series
-        .as_ref()
-        .and_then(|series| series.last_observed_time.as_ref());
-    let last = event.last_timestamp.as_ref().map(|time| time.0);
-    let first = event.event_time.as_ref().map(|time| time.0);
-    series.map(|time| time.0).or(last).or(first)
 }
 
 /// The objects whose events concern the service: those that are not ready, and who makes their pods.
@@ -134,16 +122,6 @@ fn pod_of<'a>(case: &'a Case<'_>, event: &Event) -> Option<&'a Pod> {
 fn container_of(event: &Event) -> Option<&str> {
     let path = event.involved_object.field_path.as_deref()?;
     path.split_once('{')?.1.strip_suffix('}')
-}
-
-/// Which probe failed, and with what answer.
-fn unhealthy(event: &Event) -> Option<(&str, String)> {
-    let message = event.message.as_deref()?;
-    let (kind, answer) = message.split_once(" probe ")?;
-    let answer = answer
-        .trim_start_matches("failed: ")
-        .trim_start_matches("errored: ");
-    Some((kind, answer.trim().to_owned()))
 }
 
 async fn probe(case: &Case<'_>, event: &Event) -> Option<Ranked> {
@@ -248,6 +226,8 @@ fn sandbox(event: &Event, message: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
     use super::*;
 
     fn event(message: &str, second: i64) -> Event {

@@ -133,7 +133,7 @@ fn healthy(view: &View, service: &str, now: Timestamp) -> String {
         let all = pods.iter().filter_map(|pod| pod.status.as_ref());
         all.flat_map(|status| status.container_statuses.iter().flatten())
     };
-    let restarts: i32 = statuses().map(|one| one.restart_count).sum();
+    let restarts: i64 = statuses().map(|one| i64::from(one.restart_count)).sum();
     let since = pods.iter().filter_map(|pod| {
         let conditions = pod.status.as_ref()?.conditions.as_ref()?;
         let ready = conditions.iter().find(|one| one.type_ == "Ready")?;

@@ -12,11 +12,9 @@ use crate::ready::{self, PodState, Problem, Trouble};
 /// A finding for each different problem.
 pub(super) async fn findings(case: &Case<'_>, events: &[Event]) -> Vec<Ranked> {
     let mut problems: Vec<Problem> = Vec::new();
-    let pods = case
-        .target
-        .objects
-        .iter()
-        .flat_map(|one| ready::current_pods(case.view, one));
+    // What a Job's tries had is told with the Job itself.
+    let workloads = case.target.objects.iter().filter(|one| one.kind != "Job");
+    let pods = workloads.flat_map(|one| ready::current_pods(case.view, one));
     let of_pods = pods.filter_map(|pod| match ready::pod_state(pod, case.now) {
         PodState::Broken(problem) => Some(problem),
         _ => None,
@@ -25,12 +23,7 @@ pub(super) async fn findings(case: &Case<'_>, events: &[Event]) -> Vec<Ranked> {
         .into_iter()
         .chain(of_pods)
     {
-        // The pods of one workload mostly have the same.
-        let known = problems.iter().any(|said| {
-            said.container == problem.container
-                && (said.trouble == problem.trouble || problem.container.is_some())
-        });
-        if !known {
+        if !problems.iter().any(|said| covers(said, &problem)) {
             problems.push(problem);
         }
     }
@@ -42,14 +35,26 @@ pub(super) async fn findings(case: &Case<'_>, events: &[Event]) -> Vec<Ranked> {
     findings
 }
 
+/// Whether a problem that is told already says the same: the pods of one workload mostly have one in common.
+fn covers(said: &Problem, problem: &Problem) -> bool {
+    match &said.trouble {
+        Trouble::StuckBehindOldPod { old } => **old == *problem,
+        trouble => {
+            said.container == problem.container
+                && (problem.container.is_some() || *trouble == problem.trouble)
+        }
+    }
+}
+
 /// The causes before what follows from them.
 fn rank(trouble: &Trouble) -> u8 {
     match trouble {
         Trouble::Image { .. } | Trouble::Config { .. } | Trouble::Unschedulable { .. } => 0,
         Trouble::PodsRefused { .. } | Trouble::VolumeLost | Trouble::CannotStart { .. } => 0,
+        Trouble::StuckBehindOldPod { .. } => 0,
         Trouble::OutOfMemory { .. } | Trouble::Evicted { .. } => 1,
         Trouble::Crash(_) => 2,
-        Trouble::StuckBehindOldPod { .. } | Trouble::DeadlineExceeded => 3,
+        Trouble::DeadlineExceeded => 3,
         Trouble::JobFailed { .. } => 4,
         Trouble::NoProgress { .. } => 6,
     }

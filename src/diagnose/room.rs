@@ -8,6 +8,7 @@ use kube::ResourceExt;
 
 use super::cluster::Cluster;
 use crate::error::Failure;
+use crate::render::quantity;
 
 type Amounts = BTreeMap<String, Quantity>;
 
@@ -146,29 +147,7 @@ fn requests(pod: &Pod, resource: &str) -> f64 {
 
 /// A quantity as a number; what cannot be read is nothing.
 fn amount(quantity: &Quantity) -> f64 {
-    let text = quantity.0.trim();
-    if let Ok(plain) = text.parse() {
-        return plain;
-    }
-    let split = text
-        .rfind(|c: char| c.is_ascii_digit() || c == '.')
-        .map_or(0, |last| last + 1);
-    let (number, unit) = text.split_at(split);
-    let factor = match unit {
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "Ki" => 1024.0,
-        "Mi" => 1_048_576.0,
-        "Gi" => 1_073_741_824.0,
-        "Ti" => 1_099_511_627_776.0,
-        _ => return 0.0,
-    };
-    number.parse::<f64>().unwrap_or(0.0) * factor
+    quantity::number(&quantity.0).unwrap_or(0.0)
 }
 
 /// Bytes in the unit that fits; other resources as numbers.
@@ -187,23 +166,6 @@ fn in_words(resource: &str, amount: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantities_are_read() {
-        for (text, expected) in [
-            ("2", 2.0),
-            ("100m", 0.1),
-            ("1.5", 1.5),
-            ("64Mi", 67_108_864.0),
-            ("1k", 1000.0),
-            ("1e3", 1000.0),
-            ("", 0.0),
-            ("many", 0.0),
-            ("5µ", 0.0),
-        ] {
-            assert_eq!(amount(&Quantity(text.to_owned())), expected, "{text}");
-        }
-    }
 
     #[test]
     fn the_schedulers_message_is_read() {

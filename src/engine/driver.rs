@@ -421,7 +421,12 @@ impl Driver {
             let (forwards, synced) = (reports.clone(), reports.clone());
             let connect = async {
                 match world {
-                    Some(world) => Ok(world),
+                    Some(world) => {
+                        if hooks_due {
+                            world.look_around().await;
+                        }
+                        Ok(world)
+                    }
                     None => {
                         let changed = move |change| drop(forwards.send(Report::Forwards(change)));
                         let said = move |said| drop(synced.send(Report::Synced(said)));
@@ -431,10 +436,11 @@ impl Driver {
                     }
                 }
             };
-            let (world, prepared) = tokio::try_join!(
+            let (world, mut prepared) = tokio::try_join!(
                 connect,
                 prepare::prepare(Arc::clone(&stack), planner, &state, Some(bases))
             )?;
+            prepared.settle_in(&world.facts(), &world.cluster.choice)?;
             Ok((world, Arc::new(prepared)))
         };
         let (cancel, reports) = (self.preparing.clone(), self.reports.clone());

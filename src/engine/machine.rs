@@ -11,6 +11,15 @@ use crate::error::{Failure, Kind};
 use crate::event::Phase;
 use crate::ready::Readiness;
 
+/// How long Docker or the cluster may be gone before what needs them is given up.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The first wait before another try; each one after it is twice as long, up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// The longest wait before another try.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
 /// What one service should run. Equal targets need no work.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
@@ -136,8 +145,37 @@ struct Service {
     /// The target that was applied last, which may serve still.
     applied: Option<Target>,
     deadline: Option<Instant>,
+    retry: Option<Retry>,
     since: Instant,
     shown: Phase,
+}
+
+/// Another try after something was gone that comes back by itself.
+#[derive(Debug, Clone)]
+struct Retry {
+    /// When the first try failed.
+    since: Instant,
+    /// When the next one is due.
+    at: Instant,
+    wait: Duration,
+    why: String,
+}
+
+impl Retry {
+    /// The next try after a failure, if it is worth one.
+    fn after(failure: &Failure, before: Option<&Retry>, now: Instant) -> Option<Retry> {
+        let since = before.map_or(now, |before| before.since);
+        if failure.kind != Kind::Environment || now.duration_since(since) >= PATIENCE {
+            return None;
+        }
+        let wait = before.map_or(FIRST_WAIT, |before| (before.wait * 2).min(LONGEST_WAIT));
+        Some(Retry {
+            since,
+            at: now + wait,
+            wait,
+            why: failure.line(),
+        })
+    }
 }
 
 /// What the machine says of one service, for people.
@@ -169,6 +207,7 @@ pub struct Machine {
     run: u64,
     preparing: bool,
     grounded: bool,
+    ground_retry: Option<Retry>,
     /// Whether an end of all pipelines is to be announced.
     unsettled: bool,
     pruned: bool,
@@ -183,7 +222,7 @@ impl Machine {
             Input::Up(wanted) => self.up(wanted),
             Input::Changed => self.prepare(),
             Input::Prepared { run, result } if run == self.run => self.prepared(result, now),
-            Input::Grounded { run, result } if run == self.run => self.grounded(result),
+            Input::Grounded { run, result } if run == self.run => self.grounded(result, now),
             Input::Pruned { run, result } if run == self.run => self.ended(result),
             Input::Prepared { .. } | Input::Grounded { .. } | Input::Pruned { .. } => Vec::new(),
             Input::Done {
@@ -199,13 +238,10 @@ impl Machine {
                 self.says(&service, readiness);
                 Vec::new()
             }
-            Input::Tick => {
-                self.tick(now);
-                Vec::new()
-            }
+            Input::Tick => self.tick(now),
             Input::Halt => self.halt(),
         };
-        effects.extend(self.advance());
+        effects.extend(self.advance(now));
         effects.extend(self.settle());
         self.stamp(now);
         effects
@@ -223,11 +259,18 @@ impl Machine {
 
     /// When [`Input::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.services
+        let late = self
+            .services
             .values()
             .filter(|one| one.is_starting())
-            .filter_map(|one| one.deadline)
-            .min()
+            .filter_map(|one| one.deadline);
+        let retries = self
+            .services
+            .values()
+            .filter(|one| !one.live)
+            .filter_map(|one| one.retry.as_ref());
+        let retries = retries.chain(&self.ground_retry).map(|retry| retry.at);
+        late.chain(retries).min()
     }
 
     /// Whether the files are being read, so that what changes is read again in any case.
@@ -263,6 +306,7 @@ impl Machine {
         self.run += 1;
         self.preparing = true;
         self.grounded = false;
+        self.ground_retry = None;
         self.pruned = false;
         self.unsettled = true;
         vec![Effect::Prepare { run: self.run }]
@@ -322,16 +366,21 @@ impl Machine {
         service.generation += 1;
         service.place = Place::Before(Stage::Build);
         service.failure = None;
+        service.retry = None;
         service.live.then(|| {
             service.live = false;
             Effect::Cancel { service: name }
         })
     }
 
-    fn grounded(&mut self, result: Result<(), Failure>) -> Vec<Effect> {
+    fn grounded(&mut self, result: Result<(), Failure>, now: Instant) -> Vec<Effect> {
+        let before = self.ground_retry.take();
         match result {
             Ok(()) => self.grounded = true,
-            Err(failure) => self.failure = Some(failure),
+            Err(failure) => match Retry::after(&failure, before.as_ref(), now) {
+                Some(retry) => self.ground_retry = Some(retry),
+                None => self.failure = Some(failure),
+            },
         }
         Vec::new()
     }
@@ -361,12 +410,19 @@ impl Machine {
         };
         service.live = false;
         match result {
-            Err(failure) => {
-                service.place = Place::Stuck;
-                service.failure = Some(failure);
-                self.unsettled = true;
+            Err(failure) => match Retry::after(&failure, service.retry.as_ref(), now) {
+                Some(retry) => service.retry = Some(retry),
+                None => {
+                    service.retry = None;
+                    service.place = Place::Stuck;
+                    service.failure = Some(failure);
+                    self.unsettled = true;
+                }
+            },
+            Ok(()) => {
+                service.retry = None;
+                service.pass(stage, now);
             }
-            Ok(()) => service.pass(stage, now),
         }
     }
 
@@ -384,12 +440,20 @@ impl Machine {
         }
     }
 
-    fn tick(&mut self, now: Instant) {
+    fn tick(&mut self, now: Instant) -> Vec<Effect> {
         for service in self.services.values_mut() {
             if service.is_starting() && service.deadline.is_some_and(|deadline| deadline <= now) {
                 service.deadline = None;
                 service.failure = Some(service.late());
             }
+        }
+        // It stays, with its next time far off, until it is answered.
+        match &mut self.ground_retry {
+            Some(retry) if retry.at <= now => {
+                retry.at = now + PATIENCE;
+                vec![Effect::Groundwork { run: self.run }]
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -397,6 +461,7 @@ impl Machine {
         // A new number: whatever prepare or groundwork is under way answers to nobody.
         self.run += 1;
         self.preparing = false;
+        self.ground_retry = None;
         let mut effects = Vec::new();
         for (name, service) in &mut self.services {
             if service.live {
@@ -405,6 +470,7 @@ impl Machine {
                     service: name.clone(),
                 });
             }
+            service.retry = None;
             if matches!(service.place, Place::Before(_)) {
                 service.generation += 1;
                 service.place = Place::Idle;
@@ -415,7 +481,7 @@ impl Machine {
     }
 
     /// Starts whatever may start now.
-    fn advance(&mut self) -> Vec<Effect> {
+    fn advance(&mut self, now: Instant) -> Vec<Effect> {
         let ready: BTreeSet<String> = self
             .services
             .iter()
@@ -436,7 +502,8 @@ impl Machine {
                         .iter()
                         .any(|dependency| !ready.contains(dependency)));
             // While a newer target may be on its way, what is live goes on, but nothing begins.
-            if service.live || preparing || gated || run == 0 {
+            let early = service.retry.as_ref().is_some_and(|retry| retry.at > now);
+            if service.live || preparing || gated || early || run == 0 {
                 continue;
             }
             service.live = true;
@@ -475,6 +542,7 @@ impl Machine {
     /// Whether nothing will happen to a service without another input from outside.
     fn is_at_rest(&self, service: &Service) -> bool {
         match service.place {
+            _ if service.retry.is_some() => false,
             Place::Idle | Place::Stuck => true,
             Place::Applied => service.is_ready() || service.has_failed(),
             Place::Before(Stage::Apply) => {
@@ -519,6 +587,9 @@ impl Machine {
         if let Some(failure) = service.failed() {
             return Some(failure.line());
         }
+        if let Some(retry) = &service.retry {
+            return Some(format!("{}; trying again", retry.why));
+        }
         match service.place {
             Place::Before(Stage::Apply) if !service.live => Some(self.waits_for(service)),
             Place::Applied => match &service.readiness {
@@ -541,7 +612,10 @@ impl Machine {
         match (failed.is_empty(), waiting.is_empty()) {
             (false, _) => format!("waits for {}, which failed", failed.join(" and ")),
             (true, false) => format!("waits for {}", waiting.join(" and ")),
-            (true, true) => "waits for the stack's configuration to be applied".to_owned(),
+            (true, true) => match &self.ground_retry {
+                Some(retry) => format!("{}; trying again", retry.why),
+                None => "waits for the stack's configuration to be applied".to_owned(),
+            },
         }
     }
 
@@ -567,6 +641,7 @@ impl Service {
             failure: None,
             applied: None,
             deadline: None,
+            retry: None,
             since: now,
             shown: Phase::Pending,
         }

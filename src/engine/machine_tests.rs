@@ -321,6 +321,66 @@ fn a_halt_ends_what_is_live_and_keeps_what_is_applied() {
 }
 
 #[test]
+fn what_is_gone_for_a_while_is_tried_again_until_it_is_back() {
+    let mut world = World::new(vec![target("api", &[], 1)]);
+    world.give(up());
+    world.answer(0, true);
+    let generation = 1;
+    let gone = |stage| Input::Done {
+        service: "api".to_owned(),
+        generation,
+        stage,
+        result: Err(Failure::environment("Docker does not answer")),
+    };
+    world.live.retain(|one| !matches!(one, Effect::Run { .. }));
+    world.give(gone(Stage::Build));
+    assert_eq!(world.reason("api"), "Docker does not answer; trying again");
+    assert_eq!(world.machine.next_deadline(), Some(world.now + FIRST_WAIT));
+    assert_eq!(world.settled, 0);
+    world.now += FIRST_WAIT;
+    world.give(Input::Tick);
+    world.settle();
+    assert_eq!((world.phase("api"), world.settled), (Phase::Ready, 1));
+}
+
+#[test]
+fn what_stays_gone_is_given_up() {
+    let mut world = World::new(vec![target("api", &[], 1)]);
+    world.give(up());
+    world.answer(0, true);
+    for _ in 0..100 {
+        let Some(index) = world
+            .live
+            .iter()
+            .position(|one| matches!(one, Effect::Run { .. }))
+        else {
+            let Some(due) = world.machine.next_deadline() else {
+                break;
+            };
+            world.now = due;
+            world.give(Input::Tick);
+            continue;
+        };
+        let Effect::Run {
+            service,
+            generation,
+            stage,
+        } = world.live.remove(index)
+        else {
+            unreachable!()
+        };
+        let result = Err(Failure::environment("gone"));
+        world.give(Input::Done {
+            service,
+            generation,
+            stage,
+            result,
+        });
+    }
+    assert_eq!(world.phase("api"), Phase::Failed);
+}
+
+#[test]
 fn a_service_that_the_stack_no_longer_has_is_forgotten_and_its_work_cancelled() {
     let mut world = chain();
     world.give(up());

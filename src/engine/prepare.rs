@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::build::{ImagePlan, Planner};
+use crate::cluster::Choice;
+use crate::cluster::room::{self, Facts};
 use crate::error::{Failure, Result};
 use crate::owner::Owner;
-use crate::render::{self, Object, Rendered};
+use crate::render::{self, Object, Rendered, fit};
 use crate::stack::{ServiceId, Stack};
 use crate::state::State;
 
@@ -92,6 +94,19 @@ pub async fn plan(
 }
 
 impl Prepared {
+    /// Adapts what the cluster has no room for, if the stack asks for that, and notes what it lacks all the same.
+    ///
+    /// # Errors
+    /// When nothing of the stack would find room.
+    pub fn settle_in(&mut self, facts: &Facts, cluster: &Choice) -> Result<()> {
+        if let Some(budget) = facts.budget() {
+            fit::fit(&self.stack, &mut self.rendered, &budget);
+        }
+        let lacking = room::check(&self.stack, &self.rendered, facts, cluster)?;
+        self.rendered.notes.extend(lacking);
+        Ok(())
+    }
+
     /// What the machine has to know of it.
     pub fn targets(&self) -> Vec<Target> {
         self.stack.ids().map(|id| self.target(id)).collect()

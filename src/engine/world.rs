@@ -1,8 +1,12 @@
 //! What the engine works with: Docker, the cluster, its nodes, and the forwards; connected once, kept until `down`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -10,11 +14,12 @@ use crate::apply::Applier;
 use crate::build::Docker;
 use crate::cluster::agent::Agents;
 use crate::cluster::load::Loader;
-use crate::cluster::node;
+use crate::cluster::node::{self, Node};
+use crate::cluster::room::Facts;
 use crate::cluster::{self, Cluster, Flavor};
 use crate::error::{Failure, Result};
 use crate::event::Level;
-use crate::forward::{Dialer, ForwardChange, Forwards};
+use crate::forward::{Dialer, ForwardChange, Forwards, TcpDial};
 use crate::owner::Owner;
 use crate::stack::Stack;
 use crate::state::State;
@@ -46,6 +51,9 @@ pub struct World {
     pub turns: Semaphore,
     /// Held by whoever builds a reference, so that no two build the same.
     building: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// What the cluster had when it was last asked.
+    facts: Mutex<Arc<Facts>>,
+    owner: Owner,
     _end: tokio_util::sync::DropGuard,
 }
 
@@ -70,18 +78,30 @@ impl World {
         let end = CancellationToken::new();
         let client = cluster.client.clone();
         let views = view::observe(client.clone(), &owner, Scope::AllNamespaces, end.clone());
-        let applier = Applier::new(client.clone(), owner, &stack.namespace, &state.dir);
-        let nodes = match &cluster.choice.flavor {
-            Flavor::Kind(name) => Some(node::of_kind(docker.api(), name).await?),
-            Flavor::Minikube(profile) => Some(node::of_minikube(docker.api(), profile).await?),
-            Flavor::Other => None,
+        let applier = Applier::new(client.clone(), owner.clone(), &stack.namespace, &state.dir);
+        let nodes = async {
+            match &cluster.choice.flavor {
+                Flavor::Kind(name) => node::of_kind(docker.api(), name).await.map(Some),
+                Flavor::Minikube(profile) => {
+                    node::of_minikube(docker.api(), profile).await.map(Some)
+                }
+                Flavor::Other => Ok(None),
+            }
         };
-        let agents = nodes.as_ref().zip(std::env::current_exe().ok());
-        let agents = agents.map(|(nodes, program)| Arc::new(Agents::new(docker.api(), nodes, program)));
-        let loader = nodes.map(|nodes| Loader::new(docker.api(), &nodes, &state.dir));
-        let means = Means { client: client.clone(), agents };
+        let (facts, nodes) = tokio::join!(Facts::ask(&client, &owner), nodes);
+        let (loader, agents, dialer) = match nodes? {
+            Some(nodes) => {
+                let agents = Arc::new(agents(docker.api(), &nodes)?);
+                let loader = Loader::new(docker.api(), &nodes, &state.dir);
+                let loader = loader.with_agents(Arc::clone(&agents));
+                let dialer = Dialer::Near(near(Arc::clone(&agents)), client.clone());
+                (Some(loader), Some(agents), dialer)
+            }
+            None => (None, None, Dialer::Api(client.clone())),
+        };
+        let means = Means { client, agents };
         let keeper = Keeper::start(means, views.clone(), state.synced(), said);
-        let forwards = Forwards::new(keeper.views.clone(), Dialer::Api(client), changed, end.clone());
+        let forwards = Forwards::new(keeper.views.clone(), dialer, changed, end.clone());
         Ok(World {
             docker,
             cluster,
@@ -92,8 +112,21 @@ impl World {
             keeper,
             turns: Semaphore::new(BUILDS),
             building: tokio::sync::Mutex::default(),
+            facts: Mutex::new(Arc::new(facts)),
+            owner,
             _end: end.drop_guard(),
         })
+    }
+
+    /// Asks the cluster anew what it has.
+    pub async fn look_around(&self) {
+        let facts = Facts::ask(&self.cluster.client, &self.owner).await;
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+    }
+
+    /// What the cluster had when it was last asked.
+    pub fn facts(&self) -> Arc<Facts> {
+        Arc::clone(&self.facts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until nobody else builds a reference, and keeps others from it until the guard is dropped.
@@ -107,6 +140,28 @@ impl World {
         );
         lock.lock_owned().await
     }
+}
+
+/// The part of llmdev that runs inside the nodes; each starts when it is first needed.
+fn agents(docker: &bollard::Docker, nodes: &[Node]) -> Result<Agents> {
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::environment("cannot tell where this program is").because(error)
+    })?;
+    Ok(Agents::new(docker, nodes, program))
+}
+
+/// Forwards through the agents, which need neither the API server nor the kubelet on the way.
+fn near(agents: Arc<Agents>) -> TcpDial {
+    Arc::new(
+        move |pod: Arc<Pod>, port| -> BoxFuture<'static, io::Result<TcpStream>> {
+            let agents = Arc::clone(&agents);
+            Box::pin(async move {
+                let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+                let agent = agents.on(node.unwrap_or_default()).await.map_err(io::Error::other)?;
+                agent.dial(pod.metadata.uid.as_deref().unwrap_or_default(), port).await
+            })
+        },
+    )
 }
 
 /// What is told when a service's forwards have changed.

@@ -17,6 +17,8 @@ use super::{Shared, Target, relay};
 const REPLAYS: u32 = 3;
 /// How long bytes of a pod that no longer exists may still be on their way.
 const LAST_BYTES: Duration = Duration::from_secs(5);
+/// Bytes that are read from a client at once before its pod has answered.
+const READ: usize = 4096;
 /// After an accept that failed because the process has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -65,9 +67,9 @@ async fn serve(stream: TcpStream, target: Target, shared: Arc<Shared>) {
         };
         let error = match first {
             First::ClientGone => return,
-            First::Answer(answer) => {
+            First::Answer { answer, unsent } => {
                 shared.board.problem(target.id, None);
-                let whole = pass_on(client, upstream, answer);
+                let whole = relay::run((client.stream, unsent), (upstream, answer));
                 let gone = async {
                     until(&mut views, |view| !exists(view, &pod)).await;
                     tokio::time::sleep(LAST_BYTES).await;
@@ -102,6 +104,7 @@ impl Client {
     async fn fill(&mut self) -> io::Result<()> {
         self.stream.readable().await?;
         let room = KEPT - self.sent.len();
+        self.sent.reserve(room.min(READ));
         let mut limited = bytes::BufMut::limit(&mut self.sent, room);
         match self.stream.try_read_buf(&mut limited) {
             Ok(0) => self.ended = true,
@@ -139,7 +142,11 @@ impl Client {
 /// How a connection to a pod began.
 enum First {
     /// With these bytes; or with none when the client sent more than is kept, and it can't begin anew.
-    Answer(Vec<u8>),
+    Answer {
+        answer: Vec<u8>,
+        /// What the client had sent by then and the pod had not got.
+        unsent: Vec<u8>,
+    },
     /// It ended without an answer.
     Cut,
     /// It turned out that the pod was not reached.
@@ -169,13 +176,19 @@ async fn exchange(
     let mut sending = Sending::default();
     loop {
         if client.sent.len() == KEPT && sending.written == KEPT {
-            return First::Answer(Vec::new());
+            return First::Answer {
+                answer: Vec::new(),
+                unsent: Vec::new(),
+            };
         }
         tokio::select! {
             biased;
             answer = relay::read_some(read) => return match answer {
                 Ok(bytes) if bytes.is_empty() => First::Cut,
-                Ok(bytes) => First::Answer(bytes),
+                Ok(answer) => {
+                    let unsent = client.sent.split_off(sending.written);
+                    First::Answer { answer, unsent }
+                }
                 Err(error) => match DialError::from(error) {
                     DialError::Refused => First::Refused(DialError::Refused),
                     DialError::Failed(_) => First::Cut,
@@ -227,11 +240,4 @@ impl Sending {
         self.deaf = done.is_err();
         Ok(())
     }
-}
-
-/// The rest of the connection's life.
-async fn pass_on(mut client: Client, upstream: Upstream, answer: Vec<u8>) -> io::Result<()> {
-    client.stream.write_all(&answer).await?;
-    drop(answer);
-    relay::run(client.stream, upstream).await
 }

@@ -23,8 +23,10 @@ pub type TcpDial =
 pub enum Dialer {
     /// Through the API server: slower, works with every cluster.
     Api(kube::Client),
-    /// Any way that ends in a TCP connection, such as the node agent's.
+    /// Any way that ends in a TCP connection.
     Tcp(TcpDial),
+    /// Such a way, as the node agent's; where it does not lead to the pod, through the API server.
+    Near(TcpDial, kube::Client),
 }
 
 /// A connection to a pod's port.
@@ -55,19 +57,29 @@ impl Dialer {
 
     async fn dial_patiently(&self, pod: &Arc<Pod>, port: u16) -> Result<Upstream, DialError> {
         match self {
-            Dialer::Api(client) => {
-                let connection = connect(client, pod, port).await;
-                let connection =
-                    connection.map_err(|error| DialError::Failed(error.to_string()))?;
-                Ok(Upstream::Api(Box::new(ApiStream::new(connection))))
-            }
-            Dialer::Tcp(dial) => {
-                let stream = dial(pod.clone(), port).await?;
-                stream.set_nodelay(true)?;
-                Ok(Upstream::Tcp(stream))
-            }
+            Dialer::Api(client) => api(client, pod, port).await,
+            Dialer::Tcp(dial) => tcp(dial, pod, port).await,
+            Dialer::Near(dial, client) => match tcp(dial, pod, port).await {
+                Err(DialError::Failed(why)) => {
+                    tracing::debug!(%why, "the near way to a pod does not lead there");
+                    api(client, pod, port).await
+                }
+                dialed => dialed,
+            },
         }
     }
+}
+
+async fn api(client: &kube::Client, pod: &Pod, port: u16) -> Result<Upstream, DialError> {
+    let connection = connect(client, pod, port).await;
+    let connection = connection.map_err(|error| DialError::Failed(error.to_string()))?;
+    Ok(Upstream::Api(Box::new(ApiStream::new(connection))))
+}
+
+async fn tcp(dial: &TcpDial, pod: &Arc<Pod>, port: u16) -> Result<Upstream, DialError> {
+    let stream = dial(pod.clone(), port).await?;
+    stream.set_nodelay(true)?;
+    Ok(Upstream::Tcp(stream))
 }
 
 async fn connect(

@@ -21,21 +21,28 @@ const CHUNK: usize = 64 * 1024;
 const UNANSWERED: Duration = Duration::from_secs(30);
 const ANSWERED: Duration = Duration::from_secs(1);
 
-/// Copies until both sides have ended, or one has failed. A side that has sent all can still receive.
-pub(super) async fn run(client: TcpStream, upstream: Upstream) -> io::Result<()> {
+/// Copies until both sides have ended, or reading one has failed. A side that has sent all can still receive.
+///
+/// With each side comes what was read of it already.
+pub(super) async fn run(
+    (client, sent): (TcpStream, Vec<u8>),
+    (upstream, answered): (Upstream, Vec<u8>),
+) -> io::Result<()> {
     let (mut client_read, mut client_write) = client.into_split();
     match upstream {
         Upstream::Tcp(stream) => {
             let (mut pod_read, mut pod_write) = stream.into_split();
-            let up = copy(&mut client_read, &mut pod_write, || ());
-            let down = copy(&mut pod_read, &mut client_write, || ());
+            let up = copy(sent, &mut client_read, &mut pod_write, || ());
+            let down = copy(answered, &mut pod_read, &mut client_write, || ());
             tokio::try_join!(up, down).map(|_| ())
         }
         Upstream::Api(stream) => {
             let (mut pod_read, mut pod_write) = tokio::io::split(*stream);
             let moved = Moved::default();
-            let up = copy(&mut client_read, &mut pod_write, || moved.sent());
-            let down = copy(&mut pod_read, &mut client_write, || moved.answered());
+            let up = copy(sent, &mut client_read, &mut pod_write, || moved.sent());
+            let down = copy(answered, &mut pod_read, &mut client_write, || {
+                moved.answered()
+            });
             tokio::pin!(down);
             tokio::select! {
                 ended = &mut down => return ended,
@@ -79,14 +86,15 @@ impl Moved {
     }
 }
 
-/// Copies one direction and passes its end on.
+/// Copies one direction, first `left`, and passes its end on.
 async fn copy(
+    left: Vec<u8>,
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     moved: impl Fn(),
 ) -> io::Result<()> {
     let mut copy = Copy {
-        left: Vec::new(),
+        left,
         done: 0,
         unflushed: true,
     };
@@ -115,7 +123,10 @@ impl Copy {
         let mut chunk = [const { MaybeUninit::<u8>::uninit() }; CHUNK];
         loop {
             while self.done < self.left.len() {
-                self.done += ready!(write(cx, to, &self.left[self.done..]))?;
+                match ready!(write(cx, to, &self.left[self.done..])) {
+                    0 => return Poll::Ready(Ok(())),
+                    count => self.done += count,
+                }
             }
             self.left = Vec::new();
             self.done = 0;
@@ -123,7 +134,8 @@ impl Copy {
             match Pin::new(&mut *from).poll_read(cx, &mut read) {
                 Poll::Pending => {
                     if self.unflushed {
-                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                        // An error shows again at the next write.
+                        let _ = ready!(Pin::new(&mut *to).poll_flush(cx));
                         self.unflushed = false;
                     }
                     return Poll::Pending;
@@ -138,7 +150,8 @@ impl Copy {
             self.unflushed = true;
             while !bytes.is_empty() {
                 match write(cx, to, bytes) {
-                    Poll::Ready(count) => bytes = &bytes[count?..],
+                    Poll::Ready(0) => return Poll::Ready(Ok(())),
+                    Poll::Ready(count) => bytes = &bytes[count..],
                     Poll::Pending => {
                         self.left = bytes.to_vec();
                         return Poll::Pending;
@@ -149,15 +162,11 @@ impl Copy {
     }
 }
 
-fn write(
-    cx: &mut Context<'_>,
-    to: &mut (impl AsyncWrite + Unpin),
-    bytes: &[u8],
-) -> Poll<io::Result<usize>> {
-    match ready!(Pin::new(to).poll_write(cx, bytes))? {
-        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        count => Poll::Ready(Ok(count)),
-    }
+/// Writes a part; 0 when that side takes no more. It may still be sending: that is no failure of the connection.
+fn write(cx: &mut Context<'_>, to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Poll<usize> {
+    Pin::new(to)
+        .poll_write(cx, bytes)
+        .map(|count| count.unwrap_or(0))
 }
 
 /// Reads once; holds no buffer while it waits. Empty is the end.

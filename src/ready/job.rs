@@ -48,7 +48,7 @@ pub(super) fn job(view: &View, job: &Job, now: Timestamp) -> State {
         PodState::Waiting(why) if tries == 0 => State::Waiting(format!("Job: {why}")),
         _ if tries > 0 => State::Waiting(format!(
             "Job running, {tries} of at most {} tries failed",
-            limit + 1
+            limit.saturating_add(1)
         )),
         _ => State::waiting("Job running"),
     }

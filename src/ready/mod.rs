@@ -11,6 +11,7 @@ mod problem;
 mod scheduling;
 #[cfg(test)]
 mod tests;
+mod warnings;
 mod workload;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -20,8 +21,9 @@ use kube::{Resource, ResourceExt};
 use crate::error::Failure;
 use crate::view::{Key, Objects, View, service_of};
 
-pub(crate) use pod::{PodState, pod_state};
+pub(crate) use pod::{PodState, pod_state, settles_at};
 pub use problem::{Exit, Problem, Trouble};
+pub(crate) use warnings::{last_seen, unhealthy};
 pub(crate) use workload::current_pods;
 
 /// What was applied for a service.
@@ -36,7 +38,7 @@ pub struct Target {
 /// One object as the API server confirmed it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TargetObject {
-    /// Such as `Deployment`.
+    /// Such as `Deployment`. A kind that has no state to wait for, such as `CronJob`, is ready once it is applied.
     pub kind: String,
     /// Its namespace.
     pub namespace: String,
@@ -71,7 +73,8 @@ impl Readiness {
 
 /// Whether a service is ready, as far as `view` knows.
 ///
-/// `now` tells a container that crashes in circles, and happens to run, from one that has run for long since.
+/// `now` tells a program that has just started, or that crashes in circles and happens to run, from one that has
+/// run for a while. [`crate::view::observe`] brings a new view when that time has come, so no caller needs a timer.
 pub fn readiness(view: &View, target: &Target, now: Timestamp) -> Readiness {
     match state(view, target, now) {
         State::Ready => Readiness::Ready,
@@ -178,8 +181,29 @@ fn state(view: &View, target: &Target, now: Timestamp) -> State {
     others
         .into_iter()
         .chain(services)
-        .map(|object| of_object(view, object, now))
+        .map(|object| (object, patient(view, of_object(view, object, now))))
+        .map(|(object, state)| warnings::heard(view, object, state))
         .fold(State::Ready, State::and)
+}
+
+/// A pod finds no room as long as those that are stopping still have it.
+fn patient(view: &View, state: State) -> State {
+    let State::Failed(problem) = &state else {
+        return state;
+    };
+    let Trouble::Unschedulable { message } = &problem.trouble else {
+        return state;
+    };
+    let room = message.contains("Insufficient") || message.contains("free ports");
+    match room
+        && view
+            .pods
+            .values()
+            .any(|pod| pod.metadata.deletion_timestamp.is_some())
+    {
+        true => State::waiting("waiting for stopping pods to make room on the node"),
+        false => state,
+    }
 }
 
 fn of_object(view: &View, wanted: &TargetObject, now: Timestamp) -> State {

@@ -1,8 +1,7 @@
 //! The state of one pod.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
-    PodSpec,
+    Container, ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodSpec,
 };
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -10,8 +9,14 @@ use super::problem::{Exit, Problem, Trouble};
 use super::{State, scheduling};
 use crate::view::is_ready;
 
+/// Without a readiness probe a program counts as ready while it is only about to crash; node times are in seconds.
+const JUST_STARTED: SignedDuration = SignedDuration::from_secs(2);
 /// A container that has run this much longer than its last run did is taken to be over its crashes.
 const OUTLIVED: SignedDuration = SignedDuration::from_secs(10);
+/// Longer than this no run has to be to be believed.
+const LONG_RUN: SignedDuration = SignedDuration::from_secs(60);
+/// Starts that lie further in the future are a matter of clocks.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(-5);
 
 /// The state of one pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,15 +48,25 @@ pub(crate) fn pod_state(pod: &Pod, now: Timestamp) -> PodState {
     if pod.metadata.deletion_timestamp.is_some() {
         return PodState::Stopping;
     }
-    if is_ready(pod) {
+    let look = Look { pod, now };
+    if is_ready(pod) && !look.unsettled() {
         return PodState::Ready;
     }
-    let look = Look { pod, now };
     match look.phase() {
         "Succeeded" => PodState::Done,
         "Failed" => PodState::Broken(look.ended()),
         _ => look.on_its_way(),
     }
+}
+
+/// When a pod's state changes next without anything happening in the cluster.
+pub(crate) fn settles_at(pod: &Pod, now: Timestamp) -> Option<Timestamp> {
+    let look = Look { pod, now };
+    let parts = look.parts();
+    let tried = parts.iter().filter(|part| look.on_trial(part));
+    tried
+        .filter_map(|part| part.running_since()?.checked_add(part.trial()).ok())
+        .min()
 }
 
 /// A pod's condition of that type.
@@ -217,9 +232,25 @@ impl<'a> Look<'a> {
         let last = part.last()?;
         let crashes = last.exit_code != 0
             && (part.status.restart_count >= 2 || at_once(last))
-            && !part.status.ready
-            && !self.outlived(state, last);
+            && !(part.status.ready && part.probed())
+            && self.on_trial(part);
         crashes.then(|| self.crash(part, last))
+    }
+
+    /// Whether a container has run too short a time to be believed.
+    fn on_trial(&self, part: &Part<'a>) -> bool {
+        let age = part
+            .running_since()
+            .map(|since| self.now.duration_since(since));
+        // A node whose clock is far ahead says nothing about it.
+        age.is_some_and(|age| age > CLOCKS_DIFFER && age < part.trial())
+    }
+
+    /// Whether a pod is ready only because nobody has asked the programs that it has just started.
+    fn unsettled(&self) -> bool {
+        let parts = self.parts();
+        let mut unproven = parts.iter().filter(|part| !part.init && !part.probed());
+        unproven.any(|part| self.on_trial(part))
     }
 
     /// A container that is kept from running.
@@ -272,20 +303,6 @@ impl<'a> Look<'a> {
             })
         };
         self.problem(Some(part.name), trouble)
-    }
-
-    /// Whether the present run is longer than the last one was, by a margin.
-    fn outlived(&self, state: &ContainerState, last: &ContainerStateTerminated) -> bool {
-        let running = state
-            .running
-            .as_ref()
-            .and_then(|running| running.started_at.as_ref());
-        let Some(since) = running else { return false };
-        let previous = match (&last.started_at, &last.finished_at) {
-            (Some(from), Some(to)) => to.0.duration_since(from.0),
-            _ => SignedDuration::ZERO,
-        };
-        self.now.duration_since(since.0) > previous.saturating_add(OUTLIVED)
     }
 
     /// What a container waits for, if it does.
@@ -364,6 +381,30 @@ impl<'a> Part<'a> {
         self.status.last_state.as_ref()?.terminated.as_ref()
     }
 
+    fn running_since(&self) -> Option<Timestamp> {
+        let running = self.status.state.as_ref()?.running.as_ref()?;
+        running.started_at.as_ref().map(|time| time.0)
+    }
+
+    fn probed(&self) -> bool {
+        self.spec.is_some_and(|own| own.readiness_probe.is_some())
+    }
+
+    /// How long the present run has to be to be believed.
+    fn trial(&self) -> SignedDuration {
+        let Some(last) = self.last().filter(|last| last.exit_code != 0) else {
+            return JUST_STARTED;
+        };
+        if self.status.restart_count < 2 && !at_once(last) {
+            return JUST_STARTED;
+        }
+        let previous = match (&last.started_at, &last.finished_at) {
+            (Some(from), Some(to)) => to.0.duration_since(from.0),
+            _ => SignedDuration::ZERO,
+        };
+        previous.saturating_add(OUTLIVED).min(LONG_RUN)
+    }
+
     fn memory_limit(&self) -> Option<String> {
         let resources = self.spec?.resources.as_ref()?;
         Some(resources.limits.as_ref()?.get("memory")?.0.clone())
@@ -378,7 +419,8 @@ impl<'a> Part<'a> {
         match (self.init, self.status.started == Some(true)) {
             (true, true) if sidecar => None,
             (true, _) => Some(format!("init container {name} running")),
-            (false, _) if self.status.ready => None,
+            (false, _) if self.status.ready && self.probed() => None,
+            (false, _) if self.status.ready => Some(format!("container {name} has just started")),
             (false, false) if self.spec.is_some_and(|own| own.startup_probe.is_some()) => {
                 Some("startup probe not passed yet".to_owned())
             }

@@ -47,11 +47,11 @@ pub(super) fn deployment(view: &View, deployment: &Deployment, now: Timestamp) -
         None if status.replicas.unwrap_or(0) > updated => 0,
         None => status.available_replicas.unwrap_or(0),
     };
-    if updated >= wanted && available >= wanted {
-        return State::Ready;
-    }
     let pods = newest.map(|set| owned(view, set.metadata.uid.as_deref()).collect());
     let pods: Pods = pods.unwrap_or_default();
+    if updated >= wanted && available >= wanted && ready(&pods, now) >= wanted {
+        return State::Ready;
+    }
     if let PodState::Broken(problem) = pods_say(&pods, now, |_| true) {
         return State::failed(problem);
     }
@@ -87,11 +87,11 @@ pub(super) fn stateful_set(view: &View, set: &StatefulSet, now: Timestamp) -> St
         .unwrap_or(0);
     let updated = by_hand
         || status.update_revision == status.current_revision
-        || status.updated_replicas.unwrap_or(0) >= (wanted - partition).max(0);
-    if updated && status.ready_replicas.unwrap_or(0) >= wanted {
+        || status.updated_replicas.unwrap_or(0) >= wanted.saturating_sub(partition).max(0);
+    let all: Pods = owned(view, set.metadata.uid.as_deref()).collect();
+    if updated && status.ready_replicas.unwrap_or(0) >= wanted && ready(&all, now) >= wanted {
         return State::Ready;
     }
-    let all: Pods = owned(view, set.metadata.uid.as_deref()).collect();
     let newest = status.update_revision.as_deref();
     let (new, old): (Pods, Pods) = all
         .iter()
@@ -120,7 +120,7 @@ pub(super) fn stateful_set(view: &View, set: &StatefulSet, now: Timestamp) -> St
         let done = status.updated_replicas.unwrap_or(0);
         return State::Waiting(format!(
             "{done} of {} pods updated",
-            (wanted - partition).max(0)
+            wanted.saturating_sub(partition).max(0)
         ));
     }
     State::Waiting(progress(
@@ -145,10 +145,13 @@ pub(super) fn daemon_set(view: &View, set: &DaemonSet, now: Timestamp) -> State 
         .and_then(|spec| spec.update_strategy.as_ref())
         .is_some_and(|one| one.type_.as_deref() == Some("OnDelete"));
     let updated = by_hand || status.updated_number_scheduled.unwrap_or(0) >= wanted;
-    if updated && status.number_available.unwrap_or(0) >= wanted {
+    let pods = match by_hand {
+        true => owned(view, set.metadata.uid.as_deref()).collect(),
+        false => newest_daemon_pods(view, set),
+    };
+    if updated && status.number_available.unwrap_or(0) >= wanted && ready(&pods, now) >= wanted {
         return State::Ready;
     }
-    let pods = newest_daemon_pods(view, set);
     if let PodState::Broken(problem) = pods_say(&pods, now, |_| true) {
         return State::failed(problem);
     }
@@ -202,6 +205,15 @@ fn controller<K: Resource>(object: &K) -> Option<&str> {
         .map(|owner| &*owner.uid)
 }
 
+/// How many are ready. A workload's own count is older than its pods, so it alone is not believed.
+fn ready(pods: &[&Arc<Pod>], now: Timestamp) -> i32 {
+    let ready = pods
+        .iter()
+        .filter(|pod| pod_state(pod, now) == PodState::Ready)
+        .count();
+    i32::try_from(ready).unwrap_or(i32::MAX)
+}
+
 /// What the pods of one version say together: what is broken (of the sort that `counts`), else what is waited for.
 ///
 /// A pod that has ended is replaced, so it counts only where no other is there.
@@ -234,10 +246,7 @@ pub(super) fn pods_say(
 
 /// How far the pods are, in a few words.
 fn progress(pods: &[&Arc<Pod>], wanted: i32, now: Timestamp) -> String {
-    let ready = pods
-        .iter()
-        .filter(|pod| pod_state(pod, now) == PodState::Ready)
-        .count();
+    let ready = ready(pods, now);
     let why = match pods_say(pods, now, |_| false) {
         PodState::Waiting(why) => why,
         _ if pods.is_empty() => "waiting for Kubernetes to make the pods".to_owned(),

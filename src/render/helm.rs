@@ -14,7 +14,7 @@ use crate::stack::{HelmRelease, Stack};
 
 /// Renders a release. Hooks and tests are left out, with a note that names them.
 pub async fn render(stack: &Stack, release: &HelmRelease, cache: &Path) -> Result<Step> {
-    let tool = find("helm").ok_or_else(|| {
+    let tool = find("helm", &std::env::var_os("PATH").unwrap_or_default()).ok_or_else(|| {
         Failure::environment("helm is not installed")
             .cause(format!(
                 "`render` of stack.yaml has the chart of {}",
@@ -74,9 +74,18 @@ fn words(stack: &Stack, release: &HelmRelease) -> Vec<String> {
         release
             .set
             .iter()
-            .map(|(key, value)| format!("--set={key}={value}")),
+            .map(|(key, value)| format!("--set={key}={}", literal(value))),
     );
     words
+}
+
+/// Helm takes a comma for the next key, but in a list in braces.
+fn literal(value: &str) -> String {
+    if value.starts_with('{') {
+        value.to_owned()
+    } else {
+        value.replace(',', "\\,")
+    }
 }
 
 /// All files of a chart.

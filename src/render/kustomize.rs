@@ -1,12 +1,13 @@
 //! `kustomize build`, or kubectl's own kustomize.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
 
 use super::keep::{Keep, Output};
-use super::{Source, Step, inputs, yaml};
+use super::{Source, Step, aside, inputs, yaml};
 use crate::error::{Failure, Result};
 use crate::stack::Stack;
 
@@ -17,15 +18,20 @@ pub async fn render(stack: &Stack, dir: &Path, cache: &Path) -> Result<Step> {
         .unwrap_or(dir)
         .display()
         .to_string();
-    let inputs = inputs::of(dir);
-    let (tool, words) = tool()?;
+    let (tool, words) = tool(&std::env::var_os("PATH").unwrap_or_default())?;
     let step = format!("{} {} {}", identity(&tool), words.join(" "), dir.display());
-    let keep = if inputs.complete {
-        Keep::new(cache, &step, &inputs.files)
-    } else {
-        None
-    };
-    let kept = keep.as_ref().and_then(Keep::get);
+    let (dir_there, cache) = (dir.to_owned(), cache.to_owned());
+    let (files, keep, kept) = aside(move || {
+        let inputs = inputs::of(&dir_there);
+        let keep = if inputs.complete {
+            Keep::new(&cache, &step, &inputs.files)
+        } else {
+            None
+        };
+        let kept = keep.as_ref().and_then(Keep::get);
+        Ok((inputs.files, keep, kept))
+    })
+    .await?;
     let output = match kept {
         Some(output) => output,
         None => {
@@ -36,7 +42,7 @@ pub async fn render(stack: &Stack, dir: &Path, cache: &Path) -> Result<Step> {
             }
         }
     };
-    let mut watched: Vec<PathBuf> = inputs.files.into_iter().collect();
+    let mut watched: Vec<PathBuf> = files.into_iter().collect();
     watched.push(dir.to_owned());
     Ok(step_of(output, &format!("kustomize {shown}"), watched))
 }
@@ -63,11 +69,11 @@ pub fn step_of(output: Output, origin: &str, inputs: Vec<PathBuf>) -> Step {
     }
 }
 
-fn tool() -> Result<(PathBuf, Vec<&'static str>)> {
-    if let Some(tool) = find("kustomize") {
+fn tool(path: &OsStr) -> Result<(PathBuf, Vec<&'static str>)> {
+    if let Some(tool) = find("kustomize", path) {
         return Ok((tool, vec!["build"]));
     }
-    if let Some(tool) = find("kubectl") {
+    if let Some(tool) = find("kubectl", path) {
         return Ok((tool, vec!["kustomize"]));
     }
     Err(Failure::environment("neither kustomize nor kubectl is installed")
@@ -75,10 +81,9 @@ fn tool() -> Result<(PathBuf, Vec<&'static str>)> {
         .remedy("install kustomize (https://kubectl.docs.kubernetes.io/installation/kustomize) or kubectl"))
 }
 
-/// A program on `PATH`.
-pub fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
+/// A program in the folders of a `PATH`.
+pub fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path)
         .map(|dir| dir.join(name))
         .find(|file| file.is_file())
 }
@@ -142,4 +147,22 @@ pub async fn output_of(mut command: Command, failed: &str) -> Result<Output> {
         documents,
         warnings: lines,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kustomize_is_taken_before_kubectl() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().as_os_str();
+        let failure = tool(path).unwrap_err();
+        assert_eq!(failure.kind, crate::error::Kind::Environment);
+        assert!(failure.remedy.is_some());
+        std::fs::write(dir.path().join("kubectl"), "").unwrap();
+        assert_eq!(tool(path).unwrap().1, ["kustomize"]);
+        std::fs::write(dir.path().join("kustomize"), "").unwrap();
+        assert_eq!(tool(path).unwrap().1, ["build"]);
+    }
 }

@@ -6,19 +6,19 @@ use globset::GlobBuilder;
 
 use super::{Source, Step, yaml};
 use crate::error::{Failure, Result};
-use crate::stack::Stack;
 
 /// Reads all files that the globs match; a file that two globs match is read once.
-pub fn read(stack: &Stack, globs: &[String]) -> Result<Step> {
+pub fn read(root: &Path, globs: &[String]) -> Result<Step> {
     let mut step = Step::default();
     let mut files: Vec<PathBuf> = Vec::new();
     for glob in globs {
-        let fixed = stack.root.join(fixed_part(glob));
-        let found = matching(&stack.root, &fixed, glob)?;
+        let fixed = root.join(fixed_part(glob));
+        let found = matching(root, &fixed, glob)?;
         if found.is_empty() {
             let what = format!("`render` names {glob}, and no file matches");
-            return Err(Failure::config(what)
-                .remedy(format!("globs are relative to {}", stack.root.display())));
+            return Err(
+                Failure::config(what).remedy(format!("globs are relative to {}", root.display()))
+            );
         }
         // The folder is watched for files to come.
         step.inputs.extend(fixed.is_dir().then_some(fixed));
@@ -29,7 +29,7 @@ pub fn read(stack: &Stack, globs: &[String]) -> Result<Step> {
         }
     }
     for file in files {
-        step.sources.extend(read_file(&stack.root, &file)?);
+        step.sources.extend(read_file(root, &file)?);
         step.inputs.push(file);
     }
     Ok(step)
@@ -113,7 +113,7 @@ fn walk(dir: &Path, any_depth: bool, depth: usize, root: &Path, found: &mut dyn 
         let Ok(kind) = entry.file_type() else {
             continue;
         };
-        if kind.is_dir() {
+        if kind.is_dir() && entry.file_name() != ".git" {
             let deep = path
                 .strip_prefix(root)
                 .map_or(0, |it| it.components().count());

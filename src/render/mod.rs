@@ -1,9 +1,11 @@
 //! From `render:` of `stack.yaml` to the objects that will be applied: owner, images and secrets are set.
 
 mod assign;
+mod companions;
 mod config;
 mod emit;
 mod fast;
+pub mod fit;
 mod helm;
 mod images;
 mod inputs;
@@ -12,7 +14,9 @@ mod kustomize;
 mod labels;
 mod manifests;
 mod object;
-mod pods;
+pub(crate) mod pods;
+pub mod quantity;
+pub mod requests;
 mod scalar;
 mod secrets;
 mod yaml;
@@ -25,7 +29,7 @@ use serde_json::Value;
 pub use emit::to_yaml;
 pub use object::Object;
 
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::owner::Owner;
 use crate::stack::{RenderStep, ServiceId, Stack};
 
@@ -94,7 +98,10 @@ pub async fn render(
     for step in &stack.render {
         let made = match step {
             RenderStep::Kustomize(dir) => kustomize::render(stack, dir, cache).await?,
-            RenderStep::Manifests(globs) => manifests::read(stack, globs)?,
+            RenderStep::Manifests(globs) => {
+                let (root, globs) = (stack.root.clone(), globs.clone());
+                aside(move || manifests::read(&root, &globs)).await?
+            }
             RenderStep::Helm(release) => helm::render(stack, release, cache).await?,
         };
         sources.extend(made.sources);
@@ -106,6 +113,14 @@ pub async fn render(
     rendered.inputs.sort();
     rendered.inputs.dedup();
     Ok(rendered)
+}
+
+/// Runs what reads many files where it holds nobody up.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let crashed = || Failure::failed("reading the manifests was cut off");
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| crashed().because(error))?
 }
 
 fn finish(
@@ -122,6 +137,7 @@ fn finish(
     )?);
     images::set(stack, images, rendered);
     fast::adapt(stack, rendered);
+    fit::halve(stack, rendered);
     config::annotate(&mut rendered.objects, &stack.namespace);
     labels::set(stack, owner, &mut rendered.objects);
     Ok(())

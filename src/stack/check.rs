@@ -59,6 +59,7 @@ pub fn check(file: StackFile, root: &Path, path: &Path, report: &mut Report) -> 
         services,
         secrets: secrets.collect(),
         hooks: file.hooks,
+        dev: file.dev,
     }
 }
 

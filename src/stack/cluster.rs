@@ -13,6 +13,7 @@ pub const CLUSTER: &[&str] = &[
     "create",
     "cpus",
     "memory",
+    "disk",
     "nodes",
     "image",
     "kubernetesVersion",
@@ -59,6 +60,7 @@ pub fn cluster(entry: &Entry, report: &mut Report) -> (ClusterSpec, Option<At<St
         create: create.unwrap_or(!own_context),
         cpus: fields.get("cpus").and_then(|node| count(node, report)),
         memory: memory.map(|memory| memory.it),
+        disk: value(&fields, "disk", scalar::memory, report),
         nodes: fields.get("nodes").and_then(|node| count(node, report)),
         image: fields
             .get("image")

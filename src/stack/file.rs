@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::cluster::cluster;
-use super::decode::{At, Fields, expected, list, map, path, raw, read, read_raw, value};
+use super::decode::{At, Fields, expected, list, map, one_of, path, raw, read, read_raw, value};
 use super::diagnostic::{Diagnostic, Report};
 use super::scalar;
 use super::service::{ServiceFile, service};
 use super::tree::{Entry, Node, Value};
-use super::{ClusterSpec, Hooks};
+use super::{ClusterSpec, Dev, Hooks, Resources};
 
 /// The keys at the top.
 pub const TOP: &[&str] = &[
@@ -20,6 +20,7 @@ pub const TOP: &[&str] = &[
     "services",
     "secrets",
     "hooks",
+    "dev",
     "profiles",
 ];
 /// The keys of a render step; each step has exactly one.
@@ -30,6 +31,8 @@ pub const HELM: &[&str] = &["release", "chart", "values", "set", "namespace"];
 pub const SECRET: &[&str] = &["name", "envFile", "keys"];
 /// The keys of `hooks`.
 pub const HOOKS: &[&str] = &["beforeBuild", "afterReady"];
+/// The keys of the stack's `dev`.
+pub const DEV: &[&str] = &["resources"];
 
 /// The whole file. What could not be read has been reported, and is empty or absent here.
 #[derive(Debug, Default)]
@@ -50,6 +53,8 @@ pub struct StackFile {
     pub secrets: Vec<SecretFile>,
     /// `hooks`.
     pub hooks: Hooks,
+    /// `dev`.
+    pub dev: Dev,
 }
 
 /// A step of `render`, paths as written.
@@ -121,6 +126,9 @@ pub fn decode(root: &Node, report: &mut Report) -> StackFile {
     let hooks = fields
         .entry("hooks")
         .map_or_else(Hooks::default, |entry| hooks(entry, report));
+    let dev = fields
+        .entry("dev")
+        .map_or_else(Dev::default, |entry| dev(entry, report));
     StackFile {
         name: name.map(|name| name.it).unwrap_or_default(),
         cluster,
@@ -130,6 +138,7 @@ pub fn decode(root: &Node, report: &mut Report) -> StackFile {
         services,
         secrets,
         hooks,
+        dev,
     }
 }
 
@@ -282,6 +291,19 @@ fn hooks(entry: &Entry, report: &mut Report) -> Hooks {
     Hooks {
         before_build: commands("beforeBuild"),
         after_ready: commands("afterReady"),
+    }
+}
+
+fn dev(entry: &Entry, report: &mut Report) -> Dev {
+    let at = Some(&entry.key_span);
+    let Some(fields) = Fields::of(&entry.node, at, "in dev", DEV, report) else {
+        return Dev::default();
+    };
+    let words = [("fit", Resources::Fit), ("half", Resources::Half)];
+    Dev {
+        resources: fields
+            .get("resources")
+            .and_then(|node| one_of(node, &words, report)),
     }
 }
 

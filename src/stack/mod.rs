@@ -47,6 +47,8 @@ pub struct Stack {
     pub secrets: Vec<SecretSpec>,
     /// Commands run on the host, in the stack's folder.
     pub hooks: Hooks,
+    /// What a developer's machine cannot give is adapted.
+    pub dev: Dev,
 }
 
 /// A service's place in [`Stack::services`].
@@ -86,6 +88,8 @@ pub struct ClusterSpec {
     pub cpus: Option<u32>,
     /// Memory that the stack wants, in bytes.
     pub memory: Option<u64>,
+    /// Disk that the stack wants on the nodes, in bytes.
+    pub disk: Option<u64>,
     /// Number of nodes when it is created.
     pub nodes: Option<u32>,
     /// The node image when it is created (kind).
@@ -265,4 +269,20 @@ pub struct Hooks {
     pub before_build: Vec<Vec<String>>,
     /// After all services of an `up` are ready.
     pub after_ready: Vec<Vec<String>>,
+}
+
+/// `dev:` of the stack. All of it is off unless the stack asks for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dev {
+    /// What becomes of the containers' requests.
+    pub resources: Option<Resources>,
+}
+
+/// `dev.resources`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resources {
+    /// CPU requests are lowered by one factor when the nodes have less than they come to.
+    Fit,
+    /// CPU and memory requests are halved.
+    Half,
 }

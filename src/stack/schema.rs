@@ -35,6 +35,7 @@ fn top() -> Value {
         "services": services(),
         "secrets": list("Secrets whose values come from a file that is not in the repository.", secret(), 0),
         "hooks": hooks(),
+        "dev": dev(),
         "profiles": {
             "type": ["object", "null"],
             "description": "Changes to this file by name. `-p NAME` activates one; otherwise those hold whose `activate` does.",
@@ -87,6 +88,7 @@ fn cluster() -> Value {
         "create": boolean("Whether `llmdev up` creates the cluster when it is not there. Default: true, but for the provider `context`."),
         "cpus": count("Cores that the stack wants."),
         "memory": { "type": ["string", "integer", "null"], "pattern": MEMORY, "description": "Memory that the stack wants, such as `16Gi`." },
+        "disk": { "type": ["string", "integer", "null"], "pattern": MEMORY, "description": "Disk that the stack wants on the nodes, such as `20Gi`." },
         "nodes": count("How many nodes a new cluster gets. Default: 1."),
         "image": text("The node image of a new kind cluster."),
         "kubernetesVersion": { "type": ["string", "number", "null"], "description": "The Kubernetes version of a new cluster, such as `v1.35.0`." },
@@ -250,6 +252,20 @@ fn hooks() -> Value {
     )
 }
 
+fn dev() -> Value {
+    let keys = json!({
+        "resources": {
+            "enum": ["fit", "half", null],
+            "description": "`fit`: when the nodes have less CPU than the services request, all CPU requests are lowered by one factor; limits and memory stay. `half`: CPU and memory requests are halved. Default: requests stay as they are.",
+        },
+    });
+    shape(
+        "What a developer's machine cannot give is adapted, and `llmdev up` says what.",
+        keys,
+        &[],
+    )
+}
+
 fn profile() -> Value {
     let activate = json!({
         "env": { "type": ["string", "null"], "pattern": "^[A-Za-z_][A-Za-z0-9_]*=", "description": "`NAME=value`: holds when the environment variable has this value." },
@@ -352,6 +368,7 @@ mod tests {
             ("/properties/render/items/properties/helm", file::HELM),
             ("/properties/secrets/items", file::SECRET),
             ("/properties/hooks", file::HOOKS),
+            ("/properties/dev", file::DEV),
             (
                 "/properties/profiles/additionalProperties",
                 profile::PROFILE,

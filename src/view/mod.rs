@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -46,6 +46,8 @@ pub struct View {
     pub services: Objects<Service>,
     /// Where Services lead; they carry the labels of their Service.
     pub slices: Objects<EndpointSlice>,
+    /// Failed probes and mounts of any pods in the namespaces watched; events carry no labels.
+    pub warnings: Objects<Event>,
 }
 
 /// How the rest of llmdev follows the cluster.

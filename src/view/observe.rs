@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Event as Warning;
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Key, Objects, View, Views};
 use crate::owner::Owner;
+use crate::ready::settles_at;
 
 /// Where the objects are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,17 +31,24 @@ pub enum Scope {
 }
 
 /// How many watches there are.
-const KINDS: usize = 9;
+const KINDS: usize = 10;
 /// Changes that may wait for the owner of the picture.
 const QUEUE: usize = 64;
 /// The first wait after a watch failed twice; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// Short, since it is a cluster of the developer's own that nobody else asks.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
+/// Timers may end a little early.
+const A_MOMENT: Duration = Duration::from_millis(20);
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A change to the picture.
 type Change = Box<dyn FnOnce(&mut View) + Send>;
+
+/// Where in the picture a kind is.
+type Place<K> = fn(&mut View) -> &mut Objects<K>;
+/// Takes away of an object what nobody reads; says whether anybody reads the rest.
+type Strip<K> = fn(&mut K) -> bool;
 
 /// What a watch says. The number is the watch's own.
 enum News {
@@ -65,25 +75,40 @@ pub fn observe(client: Client, owner: &Owner, scope: Scope, cancel: Cancellation
         end: cancel.child_token(),
     };
 
-    watches.start(0, |view| &mut view.pods, |_| ());
-    watches.start(1, |view| &mut view.deployments, |_| ());
+    watches.start(0, |view| &mut view.pods, |_| true);
+    watches.start(1, |view| &mut view.deployments, |_| true);
     watches.start(2, |view| &mut view.replica_sets, without_template);
-    watches.start(3, |view| &mut view.stateful_sets, |_| ());
-    watches.start(4, |view| &mut view.daemon_sets, |_| ());
-    watches.start(5, |view| &mut view.jobs, |_| ());
-    watches.start(6, |view| &mut view.claims, |_| ());
-    watches.start(7, |view| &mut view.services, |_| ());
-    watches.start(8, |view| &mut view.slices, |_| ());
+    watches.start(3, |view| &mut view.stateful_sets, |_| true);
+    watches.start(4, |view| &mut view.daemon_sets, |_| true);
+    watches.start(5, |view| &mut view.jobs, |_| true);
+    watches.start(6, |view| &mut view.claims, |_| true);
+    watches.start(7, |view| &mut view.services, |_| true);
+    watches.start(8, |view| &mut view.slices, |_| true);
+    watches.start_with(9, of_note(), |view| &mut view.warnings, is_of_note);
 
     tokio::spawn(keep(publish, news, watches.end.clone()));
     views
 }
 
+/// Events have no labels: all warnings are asked for, and few are kept.
+fn of_note() -> watcher::Config {
+    watcher::Config::default().fields("type=Warning")
+}
+
+/// What changes how a pod is judged.
+fn is_of_note(event: &mut Warning) -> bool {
+    let pod = event.involved_object.kind.as_deref() == Some("Pod");
+    event.source = None;
+    event.first_timestamp = None;
+    pod && matches!(event.reason.as_deref(), Some("Unhealthy" | "FailedMount"))
+}
+
 /// Which ReplicaSet is the newest needs no pod template, and there are many old ones.
-fn without_template(set: &mut ReplicaSet) {
+fn without_template(set: &mut ReplicaSet) -> bool {
     if let Some(spec) = &mut set.spec {
         spec.template = None;
     }
+    true
 }
 
 /// The task that owns the picture.
@@ -99,10 +124,15 @@ async fn keep(
         let first = tokio::select! {
             () = end.cancelled() => return,
             () = publish.closed() => break,
-            first = news.recv() => first,
+            first = news.recv() => match first {
+                Some(first) => Some(first),
+                None => break,
+            },
+            () = time_tells(&view) => None,
         };
-        let Some(first) = first else { break };
-        let more = std::iter::once(first).chain(std::iter::from_fn(|| news.try_recv().ok()));
+        let more = first
+            .into_iter()
+            .chain(std::iter::from_fn(|| news.try_recv().ok()));
         for one in more {
             match one {
                 News::Changed(change) => change(&mut view),
@@ -121,6 +151,20 @@ async fn keep(
     end.cancel();
 }
 
+/// Until what the pods are changes by the passage of time alone; for ever if it does not.
+async fn time_tells(view: &View) {
+    let now = Timestamp::now();
+    let next = view
+        .pods
+        .values()
+        .filter_map(|pod| settles_at(pod, now))
+        .min();
+    match next.map(|next| Duration::try_from(next.duration_since(now))) {
+        Some(wait) => tokio::time::sleep(wait.unwrap_or_default() + A_MOMENT).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What all watches have in common.
 struct Watches {
     client: Client,
@@ -131,8 +175,23 @@ struct Watches {
 }
 
 impl Watches {
-    fn start<K>(&self, number: usize, place: fn(&mut View) -> &mut Objects<K>, strip: fn(&mut K))
+    /// Watches the owner's objects of a kind.
+    fn start<K>(&self, number: usize, place: Place<K>, strip: Strip<K>)
     where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let config = watcher::Config::default().labels(&self.selector);
+        self.start_with(number, config, place, strip);
+    }
+
+    fn start_with<K>(
+        &self,
+        number: usize,
+        config: watcher::Config,
+        place: Place<K>,
+        strip: Strip<K>,
+    ) where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
         K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
@@ -147,7 +206,6 @@ impl Watches {
             strip,
             tell: self.tell.clone(),
         };
-        let config = watcher::Config::default().labels(&self.selector);
         let end = self.end.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -162,8 +220,8 @@ impl Watches {
 struct Watch<K> {
     number: usize,
     api: Api<K>,
-    place: fn(&mut View) -> &mut Objects<K>,
-    strip: fn(&mut K),
+    place: Place<K>,
+    strip: Strip<K>,
     tell: mpsc::Sender<News>,
 }
 
@@ -207,16 +265,21 @@ where
             let news = match event {
                 Event::Init => continue,
                 Event::InitApply(object) => {
-                    let (key, object) = self.stored(object);
-                    list.insert(key, object);
+                    list.extend(self.stored(object));
                     continue;
                 }
                 Event::InitDone => {
                     *listed = true;
                     self.replaced(mem::take(&mut list))
                 }
-                Event::Apply(object) => self.changed(object),
-                Event::Delete(object) => self.deleted(&object),
+                Event::Apply(object) => match self.stored(object) {
+                    Some((key, object)) => self.changed(key, object),
+                    None => continue,
+                },
+                Event::Delete(object) => match self.stored(object) {
+                    Some((key, _)) => self.deleted(key),
+                    None => continue,
+                },
             };
             if self.tell.send(news).await.is_err() {
                 break;
@@ -243,27 +306,24 @@ where
         News::Listed(self.number, Box::new(change))
     }
 
-    fn changed(&self, object: K) -> News {
+    fn changed(&self, key: Key, object: Arc<K>) -> News {
         let place = self.place;
-        let (key, object) = self.stored(object);
         News::Changed(Box::new(move |view| drop(place(view).insert(key, object))))
     }
 
-    fn deleted(&self, object: &K) -> News {
+    fn deleted(&self, key: Key) -> News {
         let place = self.place;
-        let key = key_of(object);
         News::Changed(Box::new(move |view| drop(place(view).remove(&key))))
     }
 
-    /// As it is kept: without what nobody reads.
-    fn stored(&self, mut object: K) -> (Key, Arc<K>) {
+    /// As it is kept, if it is: without what nobody reads.
+    fn stored(&self, mut object: K) -> Option<(Key, Arc<K>)> {
         let meta = object.meta_mut();
         meta.managed_fields = None;
         if let Some(annotations) = &mut meta.annotations {
             annotations.remove(LAST_APPLIED);
         }
-        (self.strip)(&mut object);
-        (key_of(&object), Arc::new(object))
+        (self.strip)(&mut object).then(|| (key_of(&object), Arc::new(object)))
     }
 }
 

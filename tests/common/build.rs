@@ -27,7 +27,10 @@ impl Bench {
         let root = folder.path().canonicalize().unwrap();
         let unique = root.file_name().unwrap().to_string_lossy().to_lowercase();
         let stack = Stack {
-            name: format!("llmdev-test-{}", unique.trim_start_matches('.').replace("tmp", "")),
+            name: format!(
+                "llmdev-test-{}",
+                unique.trim_start_matches('.').replace("tmp", "")
+            ),
             file: root.join("stack.yaml"),
             root,
             cluster: ClusterSpec::default(),
@@ -36,8 +39,13 @@ impl Bench {
             services: Vec::new(),
             secrets: Vec::new(),
             hooks: Hooks::default(),
+            dev: Default::default(),
         };
-        Bench { folder, stack, planner: Planner::default() }
+        Bench {
+            folder,
+            stack,
+            planner: Planner::default(),
+        }
     }
 
     /// A bench with one service `app`.
@@ -110,7 +118,13 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         let filter = format!("reference=llmdev.local/{}/*", self.stack.name);
-        let listed = docker_cli(&["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &filter]);
+        let listed = docker_cli(&[
+            "images",
+            "--format",
+            "{{.Repository}}:{{.Tag}}",
+            "--filter",
+            &filter,
+        ]);
         for image in listed.lines() {
             docker_cli(&["rmi", "--force", image]);
         }
@@ -119,7 +133,10 @@ impl Drop for Bench {
 
 /// What the `docker` command says, and on which engine it is asked is up to the environment.
 pub fn docker_cli(args: &[&str]) -> String {
-    let output = std::process::Command::new("docker").args(args).output().unwrap();
+    let output = std::process::Command::new("docker")
+        .args(args)
+        .output()
+        .unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -132,7 +149,9 @@ pub fn run(image: &str, command: &[&str]) -> String {
 pub async fn build(docker: &Docker, plan: &ImagePlan) -> (Result<Outcome, Failure>, Vec<String>) {
     let mut lines = Vec::new();
     let cancel = CancellationToken::new();
-    let outcome = docker.build(plan, &mut |line: &str| lines.push(line.to_owned()), &cancel).await;
+    let outcome = docker
+        .build(plan, &mut |line: &str| lines.push(line.to_owned()), &cancel)
+        .await;
     (outcome, lines)
 }
 
@@ -149,5 +168,8 @@ pub fn runs(marker: &str) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes
         .filter_map(|process| std::fs::read(Path::new(&process.path()).join("cmdline")).ok())
-        .any(|line| line.windows(marker.len()).any(|part| part == marker.as_bytes()))
+        .any(|line| {
+            line.windows(marker.len())
+                .any(|part| part == marker.as_bytes())
+        })
 }

@@ -1,12 +1,14 @@
 //! What a node holds: which tags point where, and which layers are unpacked.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use bollard::Docker;
 use futures::stream;
 use tokio_util::sync::CancellationToken;
 
 use super::image::Image;
+use crate::cluster::agent::Agent;
 use crate::cluster::node::Node;
 use crate::error::{Failure, Result};
 
@@ -36,10 +38,21 @@ echo "$layers"
 
 impl Holds {
     /// Asks a node, with one command.
-    pub async fn ask(docker: &Docker, node: &Node, cancel: &CancellationToken) -> Result<Holds> {
-        let output = node
-            .exec(docker, &["sh", "-c", ASK], stream::empty(), cancel)
-            .await?;
+    pub async fn ask(
+        docker: &Docker,
+        node: &Node,
+        agent: Option<Arc<Agent>>,
+        cancel: &CancellationToken,
+    ) -> Result<Holds> {
+        let argv = ["sh", "-c", ASK];
+        let by_agent = match agent {
+            Some(agent) => agent.run(&argv, &[]).await.ok(),
+            None => None,
+        };
+        let output = match by_agent {
+            Some(output) => output,
+            None => node.exec(docker, &argv, stream::empty(), cancel).await?,
+        };
         if output.code != 0 {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             return Err(Failure::environment(format!(
@@ -119,6 +132,7 @@ mod tests {
             diff_ids: vec![],
             chains: vec![top.into()],
             size: 0,
+            steps: vec![],
         };
         assert!(holds.has(&image("sha256:c1", "sha256:b"), None));
         assert!(holds.has(&image("sha256:other", "sha256:b"), Some("sha256:m1")));

@@ -21,22 +21,25 @@ pub struct Image {
     pub chains: Vec<String>,
     /// Bytes, all layers, as Docker says.
     pub size: u64,
+    /// Bytes of what each step of the build added, highest first; nothing for steps that made no layer.
+    pub steps: Vec<u64>,
 }
 
 impl Image {
     /// Asks Docker for an image.
     pub async fn inspect(docker: &Docker, reference: &str) -> Result<Image> {
-        let found = docker
-            .inspect_image(reference)
-            .await
-            .map_err(|error| match error {
-                Error::DockerResponseServerError {
-                    status_code: 404, ..
-                } => Failure::failed(format!("Docker has no image {reference}"))
-                    .remedy(format!("`docker pull {reference}`, or build it")),
-                error => Failure::environment(format!("cannot ask Docker for image {reference}"))
-                    .because(error),
-            })?;
+        let asked = futures::try_join!(
+            docker.inspect_image(reference),
+            docker.image_history(reference)
+        );
+        let (found, history) = asked.map_err(|error| match error {
+            Error::DockerResponseServerError {
+                status_code: 404, ..
+            } => Failure::failed(format!("Docker has no image {reference}"))
+                .remedy(format!("`docker pull {reference}`, or build it")),
+            error => Failure::environment(format!("cannot ask Docker for image {reference}"))
+                .because(error),
+        })?;
         let diff_ids = found
             .root_fs
             .and_then(|root| root.layers)
@@ -49,18 +52,17 @@ impl Image {
             diff_ids,
             size: found
                 .size
-                .unwrap_or_default()
-                .try_into()
+                .and_then(|size| u64::try_from(size).ok())
                 .unwrap_or_default(),
+            steps: history
+                .iter()
+                .filter_map(|step| u64::try_from(step.size).ok())
+                .collect(),
         })
     }
 
     /// How many bytes the layers have that are not `known`; rather too many than too few.
-    pub async fn size_without(
-        &self,
-        docker: &Docker,
-        known: impl Fn(&String) -> bool,
-    ) -> Result<u64> {
+    pub fn size_without(&self, known: impl Fn(&String) -> bool) -> u64 {
         let unknown = self
             .diff_ids
             .iter()
@@ -71,20 +73,14 @@ impl Image {
             .iter()
             .any(|diff_id| !known(diff_id))
         {
-            return Ok(self.size);
+            return self.size;
         }
-        if unknown == 0 {
-            return Ok(0);
-        }
-        let history = docker.image_history(&self.id).await.map_err(|error| {
-            Failure::environment(format!("cannot ask Docker for image {}", self.reference))
-                .because(error)
-        })?;
-        // Steps that made no layer have no size, as have layers that hold but a folder.
-        let sizes = history
+        // Layers that hold but a folder have no size either, so this may count a layer more.
+        self.steps
             .iter()
-            .filter_map(|step| u64::try_from(step.size).ok());
-        Ok(sizes.filter(|size| *size > 0).take(unknown).sum())
+            .filter(|size| **size > 0)
+            .take(unknown)
+            .sum()
     }
 
     /// The chain ID of the whole image; none for an image without layers.
@@ -144,6 +140,33 @@ pub fn normalized(reference: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_known_is_counted_from_the_top() {
+        let image = Image {
+            reference: String::new(),
+            name: String::new(),
+            id: String::new(),
+            diff_ids: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            chains: vec![],
+            size: 111,
+            steps: vec![0, 1, 0, 10, 100],
+        };
+        for (known, expected) in [
+            ("abc", 0),
+            ("ab", 1),
+            ("a", 11),
+            ("", 111),
+            ("bc", 111),
+            ("ac", 111),
+        ] {
+            assert_eq!(
+                image.size_without(|id| known.contains(id.as_str())),
+                expected,
+                "{known}"
+            );
+        }
+    }
 
     #[test]
     fn references_are_spelt_in_full() {

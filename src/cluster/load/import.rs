@@ -1,14 +1,16 @@
 //! One stream of images into the containerd of all nodes at once.
 
 use bollard::Docker;
-use bytes::Bytes;
-use futures::future::try_join_all;
+use bytes::{Bytes, BytesMut};
+use futures::future::{join_all, try_join_all};
 use std::pin::Pin;
+use std::sync::Arc;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::holds::{ASK, Holds};
 use super::oci::{self, Descriptor};
+use crate::cluster::agent::Agent;
 use crate::cluster::node::{Node, Output};
 use crate::error::{Failure, Result};
 
@@ -43,20 +45,54 @@ struct Target {
 }
 
 /// An import that is under way. Dropped, it ends in the nodes as well, and leaves no image behind.
+///
+/// Where all nodes have agents, a small import goes through them as one request, without Docker's exec.
 pub struct Import {
+    docker: Docker,
+    nodes: Vec<Node>,
+    agents: Vec<Arc<Agent>>,
+    script: String,
+    /// What is written before it is clear that it is not small.
+    held: BytesMut,
+    /// None yet while `held` is filled.
     targets: Vec<Target>,
     placed: Vec<(String, Descriptor)>,
     /// Bytes written to each node so far.
     pub bytes: u64,
 }
 
+/// What goes through agents at most.
+const SMALL: usize = 2 << 20;
+
 impl Import {
-    /// Starts `ctr` in each node, so that it is up when the first bytes are.
-    pub async fn start(docker: &Docker, nodes: &[Node], attempt: Attempt) -> Result<Import> {
-        let script = script(attempt);
+    /// Begins. Without agents, it starts `ctr` in each node, so that it is up when the first bytes are.
+    pub async fn start(
+        docker: &Docker,
+        nodes: &[Node],
+        agents: Option<Vec<Arc<Agent>>>,
+        attempt: Attempt,
+    ) -> Result<Import> {
+        let mut import = Import {
+            docker: docker.clone(),
+            nodes: nodes.to_vec(),
+            agents: agents.unwrap_or_default(),
+            script: script(attempt),
+            held: BytesMut::new(),
+            targets: Vec::new(),
+            placed: Vec::new(),
+            bytes: 0,
+        };
+        if import.agents.is_empty() {
+            import.stream().await?;
+        }
+        Ok(import)
+    }
+
+    /// Starts `ctr` in each node, and writes what is held.
+    async fn stream(&mut self) -> Result<()> {
         let start = |node: &Node| {
             let node = node.clone();
-            let script = &script;
+            let (docker, script) = (&self.docker, self.script.as_str());
             async move {
                 let mut running = node.start(docker, &["sh", "-c", script]).await?;
                 let stdin = std::mem::replace(&mut running.stdin, Box::pin(tokio::io::sink()));
@@ -64,12 +100,10 @@ impl Import {
                 Ok::<_, Failure>(Target { node, stdin, end })
             }
         };
-        let targets = try_join_all(nodes.iter().map(start)).await?;
-        Ok(Import {
-            targets,
-            placed: Vec::new(),
-            bytes: 0,
-        })
+        let targets = try_join_all(self.nodes.iter().map(start)).await?;
+        self.targets = targets;
+        let held = std::mem::take(&mut self.held).freeze();
+        self.write_all(&held).await
     }
 
     /// Begins a file; exactly `size` bytes must be [`write`](Self::write)n before [`close`](Self::close).
@@ -80,14 +114,23 @@ impl Import {
     /// Writes to all nodes; the slowest one sets the pace.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.bytes += bytes.len() as u64;
-        let broken = futures::future::join_all(
-            self.targets
-                .iter_mut()
-                .map(|target| target.stdin.write_all(&bytes)),
-        )
-        .await
-        .iter()
-        .any(std::io::Result::is_err);
+        if !self.targets.is_empty() {
+            return self.write_all(&bytes).await;
+        }
+        self.held.extend_from_slice(&bytes);
+        if self.held.len() > SMALL {
+            self.stream().await
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
+        let writes = self
+            .targets
+            .iter_mut()
+            .map(|target| target.stdin.write_all(bytes));
+        let broken = join_all(writes).await.iter().any(std::io::Result::is_err);
         if broken {
             Err(self.why_broken().await)
         } else {
@@ -120,6 +163,17 @@ impl Import {
         self.file("index.json", index).await?;
         self.file(oci::LAYOUT.0, oci::LAYOUT.1).await?;
         self.write(oci::tar_end()).await?;
+        if self.targets.is_empty() {
+            if let Some(outputs) = self.through_agents().await {
+                let ends = self
+                    .nodes
+                    .iter()
+                    .zip(outputs)
+                    .map(|(node, output)| held(node, &output));
+                return Ok((ends.collect::<Result<_>>()?, self.placed));
+            }
+            self.stream().await?;
+        }
         let ends = self.targets.into_iter().map(|mut target| async move {
             // An error here is one of a `ctr` that ended; it says why.
             let _ = target.stdin.flush().await;
@@ -127,6 +181,14 @@ impl Import {
             ended(&target.node, target.end).await
         });
         Ok((try_join_all(ends).await?, self.placed))
+    }
+
+    /// None when an agent is gone.
+    async fn through_agents(&mut self) -> Option<Vec<Output>> {
+        let argv = ["sh", "-c", self.script.as_str()];
+        try_join_all(self.agents.iter().map(|agent| agent.run(&argv, &self.held)))
+            .await
+            .ok()
     }
 
     /// A node whose `ctr` no longer reads says why when it ends.
@@ -145,6 +207,11 @@ async fn ended(node: &Node, end: AbortOnDropHandle<Result<Output>>) -> Result<Ho
     let output = end.await.map_err(|error| {
         Failure::failed(format!("the import into node {} broke off", node.name)).because(error)
     })??;
+    held(node, &output)
+}
+
+/// What the node holds after an import that went well.
+fn held(node: &Node, output: &Output) -> Result<Holds> {
     if output.code == 0 {
         return Ok(Holds::parse(&String::from_utf8_lossy(&output.stdout)));
     }

@@ -12,12 +12,13 @@ pub mod import;
 pub mod intake;
 pub mod memory;
 pub mod oci;
+pub mod prune;
 pub mod push;
 pub mod save;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
@@ -33,6 +34,7 @@ use self::memory::Memory;
 use self::oci::Descriptor;
 use self::push::{Pushed, Unpushed};
 use self::save::Passed;
+use super::agent::{Agent, Agents};
 use super::node::{Node, interrupted};
 use crate::error::{Failure, Result};
 
@@ -40,6 +42,7 @@ use crate::error::{Failure, Result};
 pub struct Loader {
     docker: Docker,
     nodes: Vec<Node>,
+    agents: Option<Arc<Agents>>,
     memory: Mutex<Memory>,
     /// What the nodes held when they were last asked, in the order of `nodes`.
     seen: Mutex<Option<Vec<Holds>>>,
@@ -129,6 +132,7 @@ impl Loader {
         Loader {
             docker: docker.clone(),
             nodes: nodes.iter().filter(|node| node.running).cloned().collect(),
+            agents: None,
             memory: Mutex::new(Memory::open(folder)),
             seen: Mutex::new(None),
             folder: folder.to_owned(),
@@ -137,6 +141,21 @@ impl Loader {
             unknown: Mutex::new(Vec::new()),
             warming: Mutex::new(CancellationToken::new()),
         }
+    }
+
+    /// Uses agents that run for what is small, which saves Docker's exec. It starts none.
+    pub fn with_agents(mut self, agents: Arc<Agents>) -> Loader {
+        self.agents = Some(agents);
+        self
+    }
+
+    fn agent(&self, node: &Node) -> Option<Arc<Agent>> {
+        self.agents.as_ref()?.running(&node.name)
+    }
+
+    async fn import(&self, attempt: Attempt) -> Result<Import> {
+        let agents = self.nodes.iter().map(|node| self.agent(node)).collect();
+        Import::start(&self.docker, &self.nodes, agents, attempt).await
     }
 
     /// Loads images that Docker has into all nodes, and verifies that they arrived.
@@ -246,7 +265,7 @@ impl Loader {
         let all = self
             .nodes
             .iter()
-            .map(|node| Holds::ask(&self.docker, node, cancel));
+            .map(|node| Holds::ask(&self.docker, node, self.agent(node), cancel));
         let holds = try_join_all(all).await?;
         *lock(&self.seen) = Some(holds.clone());
         Ok(holds)
@@ -263,7 +282,7 @@ impl Loader {
     /// Sends by the way that is fast for these images. A second attempt has no layer left out, and relies on nothing.
     async fn send(&self, plan: &Plan, attempt: Attempt) -> Result<Sent> {
         let why = match attempt {
-            Attempt::First => self.why_not_push(plan).await?,
+            Attempt::First => self.why_not_push(plan),
             Attempt::Second => Some("the first try failed".to_owned()),
         };
         let Some(why) = why else {
@@ -281,7 +300,7 @@ impl Loader {
     }
 
     async fn send_saved(&self, plan: &Plan, attempt: Attempt, why: String) -> Result<Sent> {
-        let mut import = Import::start(&self.docker, &self.nodes, attempt).await?;
+        let mut import = self.import(attempt).await?;
         let present = |diff_id: &str| !plan.needed.contains(diff_id);
         let diff_id = |blob: &str| lock(&self.memory).blob(blob).map(|b| b.diff_id.clone());
         let skip = save::Skip {
@@ -306,7 +325,7 @@ impl Loader {
         lock(&self.warming).cancel();
         let intake = self.intake().await?;
         // `ctr` needs as long to start as Docker to push.
-        let starting = Import::start(&self.docker, &self.nodes, Attempt::First);
+        let starting = self.import(Attempt::First);
         let pushing = async {
             let mut pushed = Vec::with_capacity(plan.images.len());
             for image in &plan.images {
@@ -337,17 +356,19 @@ impl Loader {
     }
 
     /// Why a push would be slow or impossible; none: push.
-    async fn why_not_push(&self, plan: &Plan) -> Result<Option<String>> {
+    fn why_not_push(&self, plan: &Plan) -> Option<String> {
         if let Some(why) = lock(&self.no_push).clone() {
-            return Ok(Some(why));
+            return Some(why);
         }
-        let sizes = plan.images.iter().map(|image| async move {
-            let known = |diff_id: &String| lock(&self.memory).has_pushed(diff_id);
-            image.size_without(&self.docker, known).await
-        });
-        let unknown: u64 = try_join_all(sizes).await?.iter().sum();
+        let memory = lock(&self.memory);
+        let known = |diff_id: &String| memory.has_pushed(diff_id);
+        let unknown: u64 = plan
+            .images
+            .iter()
+            .map(|image| image.size_without(known))
+            .sum();
         let much = format!("Docker would have to compress {} MiB first", unknown >> 20);
-        Ok((unknown > COMPRESSED_IN_NO_TIME).then_some(much))
+        (unknown > COMPRESSED_IN_NO_TIME).then_some(much)
     }
 
     /// Lets Docker learn the layers of images that went the slow way, so that the next load is fast.

@@ -30,6 +30,7 @@ pub fn view(objects: &[Value]) -> View {
             "Job" => put(&mut view.jobs, object),
             "PersistentVolumeClaim" => put(&mut view.claims, object),
             "Service" => put(&mut view.services, object),
+            "Event" => put(&mut view.warnings, object),
             "EndpointSlice" => put(&mut view.slices, object),
             other => panic!("{other} is in no view"),
         }
@@ -188,5 +189,15 @@ pub fn slice(ready: bool) -> Value {
         },
         "addressType": "IPv4",
         "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": ready}}],
+    })
+}
+
+/// A warning about a pod.
+pub fn warning(pod: &str, reason: &str, message: &str, time: &str) -> Value {
+    json!({
+        "kind": "Event",
+        "metadata": {"name": format!("{pod}.{reason}.{time}"), "namespace": "shop"},
+        "involvedObject": {"kind": "Pod", "namespace": "shop", "name": pod, "uid": pod},
+        "reason": reason, "message": message, "lastTimestamp": time,
     })
 }

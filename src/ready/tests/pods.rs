@@ -197,6 +197,44 @@ fn a_crash_loop_that_happens_to_run_is_one_until_it_outlives_its_last_run() {
 }
 
 #[test]
+fn a_program_that_nobody_asks_is_believed_after_a_moment() {
+    let running = |since: &str| {
+        let pod = with(
+            ready_pod("web"),
+            "/status/containerStatuses/0/state",
+            json!({"running": {"startedAt": since}}),
+        );
+        owned(pod, "ReplicaSet", "new")
+    };
+    let probed = |pod: Value| with(pod, "/spec/containers/0/readinessProbe", json!({}));
+    let status = json!({
+        "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1,
+    });
+    let with_pod = |pod: Value| {
+        said(&[
+            deployment(1, status.clone()),
+            replica_set("new", "2", 1),
+            pod,
+        ])
+    };
+    for (pod, expected) in [
+        (
+            running("2026-11-21T11:59:59Z"),
+            "waiting: container main has just started",
+        ),
+        (
+            running("2026-11-21T12:00:01Z"),
+            "waiting: container main has just started",
+        ),
+        (running("2026-11-21T11:59:58Z"), "ready"),
+        (running("2026-11-21T12:10:00Z"), "ready"),
+        (probed(running("2026-11-21T11:59:59Z")), "ready"),
+    ] {
+        assert_eq!(with_pod(pod), expected);
+    }
+}
+
+#[test]
 fn the_schedulers_words_decide() {
     let unscheduled = |reason: &str, message: &str| {
         let mut object = pod("web", json!({}));
@@ -237,7 +275,85 @@ fn the_schedulers_words_decide() {
     ] {
         assert_eq!(said(&[unscheduled(reason, message)]), expected);
     }
+    let full = unscheduled(
+        "Unschedulable",
+        "0/1 nodes are available: 1 Insufficient memory.",
+    );
+    let stopping = with(
+        ready_pod("old"),
+        "/metadata/deletionTimestamp",
+        json!("2026-11-21T11:59:00Z"),
+    );
+    let stopping = owned(stopping, "ReplicaSet", "old");
+    assert_eq!(
+        said(&[full, stopping]),
+        "waiting: waiting for stopping pods to make room on the node"
+    );
     let mut fresh = unscheduled("", "");
     fresh["status"] = json!({"phase": "Pending"});
     assert_eq!(said(&[fresh]), "waiting: pod is being scheduled");
+}
+
+#[test]
+fn a_probes_answer_is_told() {
+    let container = json!({"started": true, "state": {"running": {}}});
+    let web = with(
+        pod("web", container),
+        "/spec/containers/0/readinessProbe",
+        json!({}),
+    );
+    let said_at = |answer: &str, time: &str| {
+        warning(
+            "web",
+            "Unhealthy",
+            &format!("Readiness probe failed: {answer}"),
+            time,
+        )
+    };
+    let objects = [
+        web,
+        said_at("statuscode: 503", "2026-11-21T11:59:00Z"),
+        said_at("statuscode: 401", "2026-11-21T11:59:30Z"),
+        said_at("statuscode: 404", "2026-11-21T11:58:00Z"),
+        warning(
+            "other",
+            "Unhealthy",
+            "Readiness probe failed: no",
+            "2026-11-21T11:59:59Z",
+        ),
+    ];
+    assert_eq!(
+        said(&objects),
+        "waiting: readiness probe not passed yet: statuscode: 401"
+    );
+}
+
+#[test]
+fn a_volume_that_cannot_be_mounted_for_want_of_configuration_is_a_failure() {
+    let sandboxed = |up: &str| {
+        let sandbox = json!([{"type": "PodReadyToStartContainers", "status": up}]);
+        with(
+            pod("web", waiting("ContainerCreating", "")),
+            "/status/conditions",
+            sandbox,
+        )
+    };
+    let at = "2026-11-21T11:59:00Z";
+    let missing = warning(
+        "web",
+        "FailedMount",
+        "MountVolume.SetUp failed: configmap \"app\" not found",
+        at,
+    );
+    let slow = warning(
+        "web",
+        "FailedMount",
+        "failed to sync secret cache: timed out",
+        at,
+    );
+    assert!(said(&[sandboxed("False"), missing.clone()]).starts_with(
+        "failed: pod web refers to configuration that does not exist: MountVolume.SetUp"
+    ));
+    assert!(said(&[sandboxed("True"), missing]).starts_with("waiting: pulling image"));
+    assert!(said(&[sandboxed("False"), slow]).starts_with("waiting: volumes and network"));
 }

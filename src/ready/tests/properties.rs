@@ -93,6 +93,28 @@ fn any_deployment() -> impl Strategy<Value = Vec<Value>> {
     })
 }
 
+/// A count as a broken API server might say it.
+fn count() -> impl Strategy<Value = i32> {
+    prop_oneof![-1..4_i32, Just(i32::MAX), Just(i32::MIN)]
+}
+
+fn any_other_workload() -> impl Strategy<Value = Value> {
+    (count(), count(), count(), count(), 0..3).prop_map(|(wanted, ready, updated, other, kind)| {
+        let status = json!({
+            "observedGeneration": 1, "replicas": ready, "readyReplicas": ready, "updatedReplicas": updated,
+            "currentRevision": "a", "updateRevision": "b", "failed": other,
+            "currentNumberScheduled": ready, "numberMisscheduled": 0, "numberReady": ready,
+            "desiredNumberScheduled": wanted, "updatedNumberScheduled": updated, "numberAvailable": other,
+        });
+        let partition = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": other}});
+        match kind {
+            0 => with(stateful_set(wanted, status), "/spec/updateStrategy", partition),
+            1 => daemon_set(status),
+            _ => with(job(status), "/spec/backoffLimit", json!(wanted)),
+        }
+    })
+}
+
 fn judge(objects: &[Value]) -> Readiness {
     let view = view(objects);
     readiness(&view, &Target::of(&view, "web"), now())
@@ -105,6 +127,13 @@ proptest! {
         objects.push(two);
         objects.push(owned(one, "Nobody", "none"));
         judge(&objects);
+    }
+
+    #[test]
+    fn any_counts_are_judged(workload in any_other_workload(), pod in any_pod("db-0")) {
+        let name = workload["metadata"]["name"].as_str().expect("a name").to_owned();
+        let kind = workload["kind"].as_str().expect("a kind").to_owned();
+        judge(&[workload, owned(pod, &kind, &name)]);
     }
 
     #[test]
@@ -137,7 +166,9 @@ proptest! {
             "observedGeneration": 1, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1,
         });
         let old = owned(pod, "ReplicaSet", "old");
-        let objects = [deployment(1, status), replica_set("new", "2", 1), replica_set("old", "1", 1), old];
+        let new = owned(ready_pod("web-new"), "ReplicaSet", "new");
+        let sets = [replica_set("new", "2", 1), replica_set("old", "1", 1)];
+        let objects = [vec![deployment(1, status), old, new], sets.to_vec()].concat();
         prop_assert_eq!(judge(&objects), Readiness::Ready);
     }
 }

@@ -16,8 +16,21 @@ fn a_deployment_is_ready_when_its_newest_pods_are() {
     let unseen = json!({"observedGeneration": 0, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
     for (objects, expected) in [
         (
-            vec![deployment(1, status(1, 1, 1)), replica_set("new", "2", 1)],
+            vec![
+                deployment(1, status(1, 1, 1)),
+                replica_set("new", "2", 1),
+                of_set(ready_pod("web-new"), "new"),
+            ],
             "ready",
+        ),
+        // The Deployment's count is older than the pod.
+        (
+            vec![
+                deployment(1, status(1, 1, 1)),
+                replica_set("new", "2", 1),
+                of_set(pod("web-new", ended(1, 0)), "new"),
+            ],
+            "waiting: container main ended with exit code 1, starts again",
         ),
         (vec![deployment(0, status(0, 0, 0))], "ready"),
         (
@@ -30,6 +43,8 @@ fn a_deployment_is_ready_when_its_newest_pods_are() {
                 deployment(1, status(1, 2, 2)),
                 replica_set("new", "2", 1),
                 replica_set("old", "1", 1),
+                of_set(ready_pod("web-new"), "new"),
+                of_set(ready_pod("web-old"), "old"),
             ],
             "ready",
         ),
@@ -145,21 +160,22 @@ fn a_stateful_set_follows_its_revisions() {
     };
     let partition = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}});
     let crash = || waiting("CrashLoopBackOff", "");
+    let both = |set: Value, first: &str, second: &str| {
+        let one = of_revision(ready_pod("db-0"), first);
+        vec![set, one, of_revision(ready_pod("db-1"), second)]
+    };
+    let halfway = || stateful_set(2, status(2, 1, "db-2"));
+    let parted = with(halfway(), "/spec/updateStrategy", partition);
+    let old = stateful_set(2, status(2, 0, "db-1"));
+    let new = stateful_set(2, status(2, 2, "db-2"));
     for (objects, expected) in [
-        (vec![stateful_set(2, status(2, 0, "db-1"))], "ready"),
-        (vec![stateful_set(2, status(2, 2, "db-2"))], "ready"),
+        (both(old, "db-1", "db-1"), "ready"),
+        (both(new, "db-2", "db-2"), "ready"),
         (
-            vec![stateful_set(2, status(2, 1, "db-2"))],
+            both(halfway(), "db-1", "db-2"),
             "waiting: 1 of 2 pods updated",
         ),
-        (
-            vec![with(
-                stateful_set(2, status(2, 1, "db-2")),
-                "/spec/updateStrategy",
-                partition,
-            )],
-            "ready",
-        ),
+        (both(parted, "db-1", "db-2"), "ready"),
         (vec![stateful_set(0, status(0, 0, "db-1"))], "ready"),
         (
             vec![
@@ -201,7 +217,14 @@ fn a_daemon_set_is_ready_when_every_node_has_the_newest() {
         )
     };
     let crash = || pod("agent-1", waiting("CrashLoopBackOff", ""));
-    assert_eq!(said(&[daemon_set(status(2, 2, 2))]), "ready");
+    let ready = |name: &str| generation(ready_pod(name), "1");
+    let two = [
+        daemon_set(status(2, 2, 2)),
+        ready("agent-1"),
+        ready("agent-2"),
+    ];
+    assert_eq!(said(&two), "ready");
+    assert!(said(&two[..2]).starts_with("waiting: 1 of 2 pods ready"));
     assert_eq!(said(&[daemon_set(status(0, 0, 0))]), "ready");
     assert_eq!(
         said(&[daemon_set(status(1, 0, 0)), generation(crash(), "0")]),
@@ -307,7 +330,8 @@ fn a_service_leads_somewhere() {
 #[test]
 fn an_outdated_view_is_not_believed() {
     let status = json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
-    let view = view(&[deployment(1, status)]);
+    let pod = of_set(ready_pod("web-new"), "new");
+    let view = view(&[deployment(1, status), replica_set("new", "2", 1), pod]);
     let wanted = |uid: Option<&str>, generation: i64, name: &str| TargetObject {
         kind: "Deployment".to_owned(),
         namespace: "shop".to_owned(),

@@ -1,0 +1,165 @@
+//! Claims that no storage class will ever fill.
+
+use serde_json::Value;
+
+use super::{Class, Facts};
+use crate::render::{Object, Rendered};
+use crate::stack::Stack;
+
+/// Provisioners whose volumes only one node can mount.
+const SINGLE: [&str; 4] = [
+    "rancher.io/local-path",
+    "ebs.csi.aws.com",
+    "disk.csi.azure.com",
+    "pd.csi.storage.gke.io",
+];
+
+/// One line a claim that will stay pending.
+pub fn lacking(stack: &Stack, rendered: &Rendered, facts: &Facts) -> Vec<String> {
+    let mut classes = facts.storage.clone();
+    classes.extend(rendered_classes(rendered));
+    let mut lines = Vec::new();
+    for object in &rendered.objects {
+        for (name, claim) in claims(object) {
+            if let Some(why) = problem(&claim["spec"], &classes) {
+                let whose = object.service.map(|id| stack.service(id).name.as_str());
+                let waits = whose.map_or(String::new(), |name| format!("; {name} will wait"));
+                lines.push(format!("claim {name}: {why}{waits}"));
+            }
+        }
+    }
+    lines
+}
+
+fn rendered_classes(rendered: &Rendered) -> Vec<Class> {
+    let own = rendered
+        .objects
+        .iter()
+        .filter(|it| it.kind == "StorageClass");
+    own.map(|object| Class {
+        name: object.name.clone(),
+        by: object.value["provisioner"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+        default: object.value["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"]
+            == "true",
+    })
+    .collect()
+}
+
+/// The claims that an object is or makes.
+fn claims(object: &Object) -> Vec<(String, &Value)> {
+    match object.kind.as_str() {
+        "PersistentVolumeClaim" => vec![(object.name.clone(), &object.value)],
+        "StatefulSet" => {
+            let made = object.value["spec"]["volumeClaimTemplates"].as_array();
+            let name = |claim: &Value| {
+                let name = claim["metadata"]["name"].as_str().unwrap_or("?");
+                format!("{name} of {}", object.name)
+            };
+            made.into_iter()
+                .flatten()
+                .map(|claim| (name(claim), claim))
+                .collect()
+        }
+        _ => vec![],
+    }
+}
+
+fn problem(spec: &Value, classes: &[Class]) -> Option<String> {
+    // Bound by name, to a volume that is there.
+    if spec["volumeName"].as_str().is_some_and(|it| !it.is_empty()) {
+        return None;
+    }
+    let class = match spec["storageClassName"].as_str() {
+        // No class on purpose: volumes that somebody makes by hand.
+        Some("") => return None,
+        Some(name) => match classes.iter().find(|class| class.name == name) {
+            Some(class) => class,
+            None => {
+                let known: Vec<_> = classes.iter().map(|class| class.name.as_str()).collect();
+                let known = match known[..] {
+                    [] => "it has none".to_owned(),
+                    _ => format!("it has {}", known.join(", ")),
+                };
+                return Some(format!("the cluster has no storage class {name} ({known})"));
+            }
+        },
+        None => match classes.iter().find(|class| class.default) {
+            Some(class) => class,
+            None => {
+                return Some(
+                    "it names no storage class, and the cluster has no default one".to_owned(),
+                );
+            }
+        },
+    };
+    let mut modes = spec["accessModes"].as_array().into_iter().flatten();
+    let many = modes.find(|mode| *mode == "ReadWriteMany" || *mode == "ReadOnlyMany")?;
+    SINGLE.contains(&class.by.as_str()).then(|| {
+        format!(
+            "storage class {} ({}) gives ReadWriteOnce, not {}",
+            class.name,
+            class.by,
+            many.as_str().unwrap_or_default()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn class(name: &str, by: &str, default: bool) -> Class {
+        Class {
+            name: name.into(),
+            by: by.into(),
+            default,
+        }
+    }
+
+    #[test]
+    fn claims_that_stay_pending_are_told() {
+        let kind = [class("standard", "rancher.io/local-path", true)];
+        let minikube = [class("standard", "k8s.io/minikube-hostpath", true)];
+        let many = json!({"accessModes": ["ReadWriteMany"]});
+        let table: &[(Value, &[Class], Option<&str>)] = &[
+            (json!({"accessModes": ["ReadWriteOnce"]}), &kind, None),
+            (
+                json!({}),
+                &[],
+                Some("it names no storage class, and the cluster has no default one"),
+            ),
+            (json!({"storageClassName": ""}), &[], None),
+            (
+                json!({"storageClassName": "fast", "volumeName": "pv"}),
+                &kind,
+                None,
+            ),
+            (
+                json!({"storageClassName": "fast"}),
+                &kind,
+                Some("the cluster has no storage class fast (it has standard)"),
+            ),
+            (
+                json!({"storageClassName": "fast"}),
+                &[],
+                Some("the cluster has no storage class fast (it has none)"),
+            ),
+            (
+                many.clone(),
+                &kind,
+                Some(
+                    "storage class standard (rancher.io/local-path) gives ReadWriteOnce, not ReadWriteMany",
+                ),
+            ),
+            (many, &minikube, None),
+        ];
+        for (spec, classes, expected) in table {
+            assert_eq!(problem(spec, classes).as_deref(), *expected, "{spec}");
+        }
+    }
+}
