@@ -29,7 +29,12 @@ impl Live {
     pub fn new(what: &str, services: &str) -> Live {
         let name = unique(what);
         let folder = tempfile::tempdir().unwrap();
-        let live = Live { name: name.clone(), folder, events: Arc::default(), listener: None };
+        let live = Live {
+            name: name.clone(),
+            folder,
+            events: Arc::default(),
+            listener: None,
+        };
         let context = context();
         live.write(
             "stack.yaml",
@@ -39,7 +44,10 @@ impl Live {
             )
             .replace("provider: context, name: kind-", "provider: kind, name: "),
         );
-        live.write("k8s/namespace.yaml", &format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {name} }}\n"));
+        live.write(
+            "k8s/namespace.yaml",
+            &format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {name} }}\n"),
+        );
         live
     }
 
@@ -77,15 +85,41 @@ impl Live {
     }
 
     pub fn say(&self, arguments: &[&str]) -> String {
-        let output = self.llmdev(arguments).stdin(Stdio::null()).output().unwrap();
+        let output = self
+            .llmdev(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "llmdev {arguments:?}: {text}\n{}", self.log());
+        assert!(
+            output.status.success(),
+            "llmdev {arguments:?}: {text}\n{}",
+            self.log()
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
     pub fn log(&self) -> String {
-        let states = std::fs::read_dir(self.folder.path().join("state/llmdev")).into_iter().flatten().flatten();
-        states.map(|state| std::fs::read_to_string(state.path().join("daemon.log")).unwrap_or_default()).collect()
+        let states = std::fs::read_dir(self.folder.path().join("state/llmdev"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        states
+            .map(|state| {
+                std::fs::read_to_string(state.path().join("daemon.log")).unwrap_or_default()
+            })
+            .collect()
+    }
+
+    /// When the service's image was built last.
+    pub fn built_at(&self, service: &str) -> std::time::SystemTime {
+        let state = std::fs::read_dir(self.folder.path().join("state/llmdev"))
+            .unwrap()
+            .flatten()
+            .next()
+            .unwrap();
+        let log = state.path().join(format!("builds/{service}.log"));
+        std::fs::metadata(log).unwrap().modified().unwrap()
     }
 
     /// Brings it up, and listens to what happens from then on.
@@ -95,22 +129,34 @@ impl Live {
     }
 
     pub fn listen(&mut self) {
-        let mut child = self.llmdev(&["events"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = self
+            .llmdev(&["events"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         self.listener = Some(child);
         let events = Arc::clone(&self.events);
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                events.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+                events
+                    .lock()
+                    .unwrap()
+                    .push(serde_json::from_str(&line).unwrap());
             }
         });
         let events = &self.events;
-        until("the first event", || (!events.lock().unwrap().is_empty()).then_some(()));
+        until("the first event", || {
+            (!events.lock().unwrap().is_empty()).then_some(())
+        });
     }
 
     pub fn daemon(&self) -> u32 {
         let root = self.path("").canonicalize().unwrap();
-        let me = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let me = std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let is_ours = |pid: &u32| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
@@ -123,7 +169,10 @@ impl Live {
     pub fn notes(&self, from: usize) -> Vec<String> {
         let events = self.events.lock().unwrap();
         let text = |event: &Value| Some(event.pointer("/what/note/text")?.as_str()?.to_owned());
-        events[from.min(events.len())..].iter().filter_map(text).collect()
+        events[from.min(events.len())..]
+            .iter()
+            .filter_map(text)
+            .collect()
     }
 
     pub fn seen(&self) -> usize {
@@ -133,15 +182,23 @@ impl Live {
     /// How often a service began to build since `from`.
     pub fn builds(&self, from: usize, service: &str) -> usize {
         let events = self.events.lock().unwrap();
-        let rows = events[from..].iter().filter_map(|event| event.pointer("/what/service"));
-        let phases = rows.filter(|row| row["name"] == service).map(|row| row["phase"].as_str().unwrap().to_owned());
+        let rows = events[from..]
+            .iter()
+            .filter_map(|event| event.pointer("/what/service"));
+        let phases = rows
+            .filter(|row| row["name"] == service)
+            .map(|row| row["phase"].as_str().unwrap().to_owned());
         let mut phases: Vec<String> = phases.collect();
         phases.dedup();
         phases.iter().filter(|phase| *phase == "building").count()
     }
 
     pub fn wait_for_note(&self, from: usize, part: &str) -> String {
-        until(&format!("a note with {part:?}"), || self.notes(from).into_iter().find(|note| note.contains(part)))
+        until(&format!("a note with {part:?}"), || {
+            self.notes(from)
+                .into_iter()
+                .find(|note| note.contains(part))
+        })
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> String {
@@ -160,16 +217,27 @@ impl Live {
         let all: Value = serde_json::from_str(&all).unwrap();
         let pods = all["items"].as_array().unwrap().iter();
         let pod = pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        let pod = pod.max_by_key(|pod| pod["metadata"]["creationTimestamp"].as_str().unwrap().to_owned()).unwrap();
+        let pod = pod
+            .max_by_key(|pod| {
+                pod["metadata"]["creationTimestamp"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .unwrap();
         let value = pod.pointer(field).unwrap_or(&Value::Null);
-        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
     }
 
     pub fn wait_until_ready(&self, service: &str) {
         until(&format!("{service} ready"), || {
             let status: Value = serde_json::from_str(&self.say(&["status", "-o", "json"])).unwrap();
             let rows = status["services"].as_array()?.clone();
-            rows.iter().any(|row| row["name"] == service && row["phase"] == "ready").then_some(())
+            rows.iter()
+                .any(|row| row["name"] == service && row["phase"] == "ready")
+                .then_some(())
         });
     }
 }
@@ -184,7 +252,15 @@ impl Drop for Live {
             let _ = listener.kill();
             let _ = listener.wait();
         }
-        let delete = ["--context", &context(), "delete", "namespace", &self.name, "--wait=false", "--ignore-not-found"];
+        let delete = [
+            "--context",
+            &context(),
+            "delete",
+            "namespace",
+            &self.name,
+            "--wait=false",
+            "--ignore-not-found",
+        ];
         let _ = Command::new("kubectl").args(delete).output();
         let script = format!(
             "docker images -q --filter reference='llmdev.local/{}/*' | sort -u | xargs -r docker rmi -f",
@@ -208,13 +284,19 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// A port that nobody has at the moment.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// What a GET answers: the status and the body; nothing where the connection does not hold.
 pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .ok()?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
@@ -228,7 +310,10 @@ pub fn served(port: u16, path: &str, content: &str) -> Duration {
     let mut last = None;
     while began.elapsed() < PATIENCE {
         last = get(port, path);
-        if last.as_ref().is_some_and(|(status, body)| *status == 200 && body == content) {
+        if last
+            .as_ref()
+            .is_some_and(|(status, body)| *status == 200 && body == content)
+        {
             return began.elapsed();
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -239,6 +324,15 @@ pub fn served(port: u16, path: &str, content: &str) -> Duration {
 /// Runs git in a folder, as nobody in particular.
 pub fn git(folder: &Path, arguments: &[&str]) {
     let folder = folder.to_str().unwrap();
-    let base = ["-C", folder, "-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"];
+    let base = [
+        "-C",
+        folder,
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@example.com",
+        "-c",
+        "commit.gpgsign=false",
+    ];
     run("git", &[&base[..], arguments].concat());
 }

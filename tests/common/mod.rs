@@ -1,5 +1,5 @@
 //! What integration tests share.
 #![allow(dead_code, reason = "each test uses a part")]
 
-pub mod node;
 pub mod live;
+pub mod node;
