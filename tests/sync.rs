@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use common::live::{Live, free_port, get, served, until};
 use common::node::run;
+use k8s_openapi::api::core::v1::Pod;
+use llmdev::cluster::agent::FileChange;
+use llmdev::sync::tar::Place;
 
 const DOCKERFILE: &str = "FROM busybox:1\nWORKDIR /www\nCOPY www/ ./\nCOPY kept /kept\n\
                           CMD [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n";
@@ -205,6 +208,73 @@ fn containers_without_a_shell_and_beside_others() {
         "{:?}",
         live.notes(from)
     );
+}
+
+/// Without an agent: with the container's own programs, if it has them.
+#[tokio::test]
+async fn through_the_api_server() {
+    let (live, _) = tokio::task::spawn_blocking(|| {
+        let (mut live, port) = web("api");
+        live.up();
+        (live, port)
+    })
+    .await
+    .unwrap();
+    let options = kube::config::KubeConfigOptions {
+        context: Some(common::node::context()),
+        ..Default::default()
+    };
+    let config = kube::Config::from_kubeconfig(&options).await.unwrap();
+    let client = kube::Client::try_from(config).unwrap();
+    let pods: kube::Api<Pod> = kube::Api::namespaced(client.clone(), &live.name);
+    let pod = pods.get(&live.pod("web", "/metadata/name")).await.unwrap();
+    let place = Place {
+        client: &client,
+        pod: &pod,
+        container: "main",
+    };
+    let put = |path: &str, content: &'static [u8]| FileChange {
+        path: path.to_owned(),
+        content: Some(bytes::Bytes::from_static(content)),
+        mode: 0o644,
+    };
+    let gone = FileChange {
+        path: "/www/index.html".to_owned(),
+        content: None,
+        mode: 0,
+    };
+    place
+        .put(&[put("/www/by/tar", b"content"), gone])
+        .await
+        .unwrap();
+    let command = |words: &[&str]| {
+        words
+            .iter()
+            .map(|&word| word.to_owned())
+            .collect::<Vec<_>>()
+    };
+    let ran = place
+        .exec(
+            &command(&["sh", "-c", "cat /www/by/tar; ls /www; exit 3"]),
+            &[],
+        )
+        .await
+        .unwrap();
+    assert!(!ran.well);
+    assert!(ran.output.starts_with("contentby"), "{}", ran.output);
+    assert!(!ran.output.contains("index.html"), "{}", ran.output);
+    let ran = place.exec(&command(&["true"]), &[]).await.unwrap();
+    assert!(ran.well, "{}", ran.output);
+    // As in an image without `tar`.
+    place
+        .exec(&command(&["rm", "/bin/tar"]), &[])
+        .await
+        .unwrap();
+    let failure = place.put(&[put("/www/x", b"x")]).await.unwrap_err();
+    assert!(failure.line().contains("`tar`"), "{failure}");
+    tokio::task::spawn_blocking(move || drop(live))
+        .await
+        .unwrap();
 }
 
 #[test]

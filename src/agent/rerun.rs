@@ -9,7 +9,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -24,6 +24,18 @@ use serde::Deserialize;
 const GRACE: Duration = Duration::from_millis(500);
 /// More children than these are not taken leave of.
 const CHILDREN: usize = 1024;
+
+/// Where runtimes have what a container was started with: before its id, and after it. containerd, Docker with one of
+/// its own and beside another, CRI-O.
+const BUNDLES: [(&str, &str); 4] = [
+    ("/run/containerd/io.containerd.runtime.v2.task/k8s.io", ""),
+    ("/run/containerd/io.containerd.runtime.v2.task/moby", ""),
+    (
+        "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby",
+        "",
+    ),
+    ("/run/containers/storage/overlay-containers", "userdata"),
+];
 
 /// What a container was started with.
 #[derive(Debug, Deserialize)]
@@ -58,17 +70,22 @@ pub fn rerun(container: &str, pid: u32, others: impl Fn() -> Vec<u32>) -> io::Re
 }
 
 impl Start {
-    /// From containerd, which has it for as long as the container runs.
+    /// From the runtime, which has it for as long as the container runs.
     fn of(container: &str) -> io::Result<Start> {
         #[derive(Deserialize)]
         struct Bundle {
             process: Start,
         }
-        let path =
-            PathBuf::from("/run/containerd/io.containerd.runtime.v2.task/k8s.io").join(container);
-        let text = fs::read(path.join("config.json")).map_err(|error| {
-            io::Error::other(format!("what it was started with is not known: {error}"))
-        })?;
+        let text = BUNDLES.iter().find_map(|(folder, below)| {
+            fs::read(
+                Path::new(folder)
+                    .join(container)
+                    .join(below)
+                    .join("config.json"),
+            )
+            .ok()
+        });
+        let text = text.ok_or_else(|| io::Error::other("what it was started with is not known"))?;
         let Bundle { process } = serde_json::from_slice(&text)?;
         Ok(process)
     }
