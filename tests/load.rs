@@ -64,14 +64,20 @@ async fn what_docker_has_pushed_once_comes_by_push() {
 
     let first = repository.layered("1", 24 << 20, "first");
     let report = load(&loader, &[&first]).await;
-    assert!(matches!(&report.way, Some(Way::Save { why }) if why.contains("compress")), "{report:?}");
+    assert!(
+        matches!(&report.way, Some(Way::Save { why }) if why.contains("compress")),
+        "{report:?}"
+    );
     loader.warm(&cancel).await.unwrap();
 
     for code in ["2", "3", "4"] {
         let next = repository.layered(code, 24 << 20, code);
         let report = load(&loader, &[&next]).await;
         assert_eq!(report.way, Some(Way::Push));
-        assert!(report.retried.is_none() && report.sent == 1 && report.bytes < 100_000, "{report:?}");
+        assert!(
+            report.retried.is_none() && report.sent == 1 && report.bytes < 100_000,
+            "{report:?}"
+        );
     }
     // The next daemon knows as much.
     drop(loader);
@@ -79,14 +85,25 @@ async fn what_docker_has_pushed_once_comes_by_push() {
     let last = repository.layered("5", 24 << 20, "last");
     let report = load(&loader, &[&last]).await;
     assert_eq!((report.way, report.sent), (Some(Way::Push), 1));
-    assert_eq!(pod_says(&namespace, "last", &last, &["cat", "/code"]), "last");
+    assert_eq!(
+        pod_says(&namespace, "last", &last, &["cat", "/code"]),
+        "last"
+    );
 
     // What a garbage collection took is sent again, though the loader thinks that it is there.
     let node = &nodes[0];
     repository.forget_in_nodes();
-    let gone = format!("ctr -n k8s.io images ls -q | grep -c {} || true", repository.name);
+    let gone = format!(
+        "ctr -n k8s.io images ls -q | grep -c {} || true",
+        repository.name
+    );
     let left = loader.missing(&[last.clone()], &cancel).await.unwrap();
-    assert_eq!(left, [(node.name.clone(), vec![last.clone()])], "{}", repository.in_node(&gone));
+    assert_eq!(
+        left,
+        [(node.name.clone(), vec![last.clone()])],
+        "{}",
+        repository.in_node(&gone)
+    );
 }
 
 /// Compares with `kind load docker-image`; takes a minute, and means something on a quiet machine only.
@@ -123,7 +140,10 @@ async fn figures() {
     let cluster = cluster.strip_prefix("kind-").unwrap();
     let kind = |reference: &String| {
         let began = std::time::Instant::now();
-        common::node::run("kind", &["load", "docker-image", reference, "--name", cluster]);
+        common::node::run(
+            "kind",
+            &["load", "docker-image", reference, "--name", cluster],
+        );
         began.elapsed()
     };
     let other = kind(&build("kind"));

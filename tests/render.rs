@@ -41,7 +41,11 @@ impl Sandbox {
     }
 
     fn stack(&self, rest: &str) -> Stack {
-        let services = if rest.contains("services:") { "" } else { "services: {none: {workload: none}}" };
+        let services = if rest.contains("services:") {
+            ""
+        } else {
+            "services: {none: {workload: none}}"
+        };
         let text = format!("apiVersion: llmdev/v1\nname: test\n{rest}{services}\n");
         stack::parse(&text, &self.root().join("stack.yaml"), None)
             .unwrap_or_else(|mistakes| panic!("{}", mistakes.render(false)))

@@ -185,10 +185,19 @@ fn state(view: &View, target: &Target, now: Timestamp) -> State {
 
 /// A pod finds no room as long as those that are stopping still have it.
 fn patient(view: &View, state: State) -> State {
-    let State::Failed(problem) = &state else { return state };
-    let Trouble::Unschedulable { message } = &problem.trouble else { return state };
+    let State::Failed(problem) = &state else {
+        return state;
+    };
+    let Trouble::Unschedulable { message } = &problem.trouble else {
+        return state;
+    };
     let room = message.contains("Insufficient") || message.contains("free ports");
-    match room && view.pods.values().any(|pod| pod.metadata.deletion_timestamp.is_some()) {
+    match room
+        && view
+            .pods
+            .values()
+            .any(|pod| pod.metadata.deletion_timestamp.is_some())
+    {
         true => State::waiting("waiting for stopping pods to make room on the node"),
         false => state,
     }

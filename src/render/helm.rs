@@ -81,7 +81,11 @@ fn words(stack: &Stack, release: &HelmRelease) -> Vec<String> {
 
 /// Helm takes a comma for the next key, but in a list in braces.
 fn literal(value: &str) -> String {
-    if value.starts_with('{') { value.to_owned() } else { value.replace(',', "\\,") }
+    if value.starts_with('{') {
+        value.to_owned()
+    } else {
+        value.replace(',', "\\,")
+    }
 }
 
 /// All files of a chart.
