@@ -118,7 +118,9 @@ impl Traced {
         let pid = pid_of(pid);
         // All threads, so that none of them acts on what happens to its children.
         kill(pid, Signal::SIGSTOP)?;
-        let regs = Self::seize(pid).inspect_err(|_| drop(kill(pid, Signal::SIGCONT).ok()))?;
+        let regs = Self::seize(pid).inspect_err(|_| {
+            let _ = kill(pid, Signal::SIGCONT);
+        })?;
         Ok(Traced { pid, memory, regs, gate })
     }
 

@@ -116,6 +116,7 @@ async fn objects(root: &Path, steps: &[(String, RenderStep)]) -> Result<Vec<Obje
         RenderStep::Manifests(globs) => RenderStep::Manifests(globs.clone()),
     };
     let stack = Stack {
+        dev: Default::default(),
         name: name_of(root),
         root: root.to_owned(),
         file: root.join(stack::FILE_NAME),
