@@ -15,6 +15,7 @@ mod render;
 mod restart;
 mod status;
 mod survey;
+mod sync;
 mod terminal;
 mod up;
 mod watch;
@@ -109,6 +110,9 @@ enum Command {
     /// Open a service in the browser
     #[command(after_help = open::HELP)]
     Open(open::Args),
+    /// Send all files that `sync` covers into the running containers again
+    #[command(after_help = sync::HELP)]
+    Sync(sync::Args),
     /// Stop acting on file changes
     #[command(after_help = watch::HELP)]
     Pause,
@@ -197,6 +201,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Build(args) => build::run(&global, args).await,
         Command::Render => render::run(&global).await,
         Command::Restart(args) => restart::run(&global, args).await,
+        Command::Sync(args) => sync::run(&global, args).await,
         Command::Pause => watch::run(&global, false).await,
         Command::Resume => watch::run(&global, true).await,
         Command::Events => events::run(&global).await,

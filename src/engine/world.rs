@@ -89,18 +89,15 @@ impl World {
             }
         };
         let (facts, nodes) = tokio::join!(Facts::ask(&client, &owner), nodes);
-        let nodes = nodes?;
-        let agents = match &nodes {
-            Some(nodes) => Some(Arc::new(agents(docker.api(), nodes)?)),
-            None => None,
-        };
-        let (loader, dialer) = match nodes.zip(agents.clone()) {
-            Some((nodes, agents)) => {
+        let (loader, agents, dialer) = match nodes? {
+            Some(nodes) => {
+                let agents = Arc::new(agents(docker.api(), &nodes)?);
                 let loader = Loader::new(docker.api(), &nodes, &state.dir);
                 let loader = loader.with_agents(Arc::clone(&agents));
-                (Some(loader), Dialer::Near(near(agents), client.clone()))
+                let dialer = Dialer::Near(near(Arc::clone(&agents)), client.clone());
+                (Some(loader), Some(agents), dialer)
             }
-            None => (None, Dialer::Api(client.clone())),
+            None => (None, None, Dialer::Api(client.clone())),
         };
         let means = Means { client, agents };
         let keeper = Keeper::start(means, views.clone(), state.synced(), said);
