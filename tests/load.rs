@@ -65,14 +65,20 @@ async fn what_docker_has_pushed_once_comes_by_push() {
 
     let first = repository.layered("1", 24 << 20, "first");
     let report = load(&loader, &[&first]).await;
-    assert!(matches!(&report.way, Some(Way::Save { why }) if why.contains("compress")), "{report:?}");
+    assert!(
+        matches!(&report.way, Some(Way::Save { why }) if why.contains("compress")),
+        "{report:?}"
+    );
     loader.warm(&cancel).await.unwrap();
 
     for code in ["2", "3", "4"] {
         let next = repository.layered(code, 24 << 20, code);
         let report = load(&loader, &[&next]).await;
         assert_eq!(report.way, Some(Way::Push));
-        assert!(report.retried.is_none() && report.sent == 1 && report.bytes < 100_000, "{report:?}");
+        assert!(
+            report.retried.is_none() && report.sent == 1 && report.bytes < 100_000,
+            "{report:?}"
+        );
     }
     // The next daemon knows as much.
     drop(loader);
@@ -80,14 +86,28 @@ async fn what_docker_has_pushed_once_comes_by_push() {
     let last = repository.layered("5", 24 << 20, "last");
     let report = load(&loader, &[&last]).await;
     assert_eq!((report.way, report.sent), (Some(Way::Push), 1));
-    assert_eq!(pod_says(&namespace, "last", &last, &["cat", "/code"]), "last");
+    assert_eq!(
+        pod_says(&namespace, "last", &last, &["cat", "/code"]),
+        "last"
+    );
 
     // What a garbage collection took is sent again, though the loader thinks that it is there.
     let node = &nodes[0];
     repository.forget_in_nodes();
-    let gone = format!("ctr -n k8s.io images ls -q | grep -c {} || true", repository.name);
-    let left = loader.missing(std::slice::from_ref(&last), &cancel).await.unwrap();
-    assert_eq!(left, [(node.name.clone(), vec![last.clone()])], "{}", repository.in_node(&gone));
+    let gone = format!(
+        "ctr -n k8s.io images ls -q | grep -c {} || true",
+        repository.name
+    );
+    let left = loader
+        .missing(std::slice::from_ref(&last), &cancel)
+        .await
+        .unwrap();
+    assert_eq!(
+        left,
+        [(node.name.clone(), vec![last.clone()])],
+        "{}",
+        repository.in_node(&gone)
+    );
 }
 
 #[tokio::test]
@@ -95,7 +115,11 @@ async fn small_imports_go_through_the_agent_and_large_ones_beside_it() {
     let (docker, nodes) = cluster().await;
     let repository = Repository::new("by-agent", &nodes);
     let namespace = Namespace::new("by-agent");
-    let agents = std::sync::Arc::new(Agents::new(&docker, &nodes, env!("CARGO_BIN_EXE_llmdev").into()));
+    let agents = std::sync::Arc::new(Agents::new(
+        &docker,
+        &nodes,
+        env!("CARGO_BIN_EXE_llmdev").into(),
+    ));
     let agent = agents.on(&nodes[0].name).await.unwrap();
     let loader = Loader::new(&docker, &nodes, &repository.state()).with_agents(agents.clone());
     for code in ["large", "small"] {
@@ -113,7 +137,10 @@ async fn several_images_go_in_one_stream_and_a_lost_layer_in_a_second_try() {
     let repository = Repository::new("several", &nodes);
     let namespace = Namespace::new("several");
     let loader = Loader::new(&docker, &nodes, &repository.state());
-    let (one, two) = (repository.layered("1", 1 << 20, "one"), repository.layered("2", 1 << 20, "two"));
+    let (one, two) = (
+        repository.layered("1", 1 << 20, "one"),
+        repository.layered("2", 1 << 20, "two"),
+    );
     let report = load(&loader, &[&one, &two]).await;
     assert_eq!(report.loaded, [one.as_str(), two.as_str()]);
 
@@ -122,9 +149,15 @@ async fn several_images_go_in_one_stream_and_a_lost_layer_in_a_second_try() {
     let three = repository.layered("3", 1 << 20, "three");
     let report = load(&loader, &[&three]).await;
     assert!(report.retried.is_some(), "{report:?}");
-    assert_eq!(pod_says(&namespace, "three", &three, &["cat", "/code"]), "three");
+    assert_eq!(
+        pod_says(&namespace, "three", &three, &["cat", "/code"]),
+        "three"
+    );
     let report = load(&loader, &[&one, &two, &three]).await;
-    assert_eq!((report.present.as_slice(), report.loaded.len()), ([three.clone()].as_slice(), 2));
+    assert_eq!(
+        (report.present.as_slice(), report.loaded.len()),
+        ([three.clone()].as_slice(), 2)
+    );
     assert_eq!(pod_says(&namespace, "one", &one, &["cat", "/code"]), "one");
 }
 
@@ -148,7 +181,10 @@ async fn interrupted_half_way_the_next_run_is_right() {
         }
     }
     load(&loader, &[&image]).await;
-    assert_eq!(pod_says(&namespace, "whole", &image, &["cat", "/code"]), "whole");
+    assert_eq!(
+        pod_says(&namespace, "whole", &image, &["cat", "/code"]),
+        "whole"
+    );
 }
 
 #[tokio::test]
@@ -157,11 +193,23 @@ async fn an_image_that_docker_has_not_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let loader = Loader::new(&docker, &nodes, folder.path());
     let cancel = CancellationToken::new();
-    let failure = loader.load(&["no-such-image:1".to_owned()], &cancel).await.unwrap_err();
+    let failure = loader
+        .load(&["no-such-image:1".to_owned()], &cancel)
+        .await
+        .unwrap_err();
     assert_eq!(failure.what, "Docker has no image no-such-image:1");
-    let stopped: Vec<_> = nodes.into_iter().map(|mut n| { n.running = false; n }).collect();
+    let stopped: Vec<_> = nodes
+        .into_iter()
+        .map(|mut n| {
+            n.running = false;
+            n
+        })
+        .collect();
     let loader = Loader::new(&docker, &stopped, folder.path());
-    let failure = loader.load(&["busybox:1".to_owned()], &cancel).await.unwrap_err();
+    let failure = loader
+        .load(&["busybox:1".to_owned()], &cancel)
+        .await
+        .unwrap_err();
     assert_eq!(failure.what, "no node of the cluster runs");
 }
 
@@ -172,19 +220,33 @@ async fn old_images_are_listed_and_taken_away_unless_used() {
     let namespace = Namespace::new("prune");
     let loader = Loader::new(&docker, &nodes, &repository.state());
     let cancel = CancellationToken::new();
-    let (one, two) = (repository.layered("1", 1000, "one"), repository.layered("2", 1000, "two"));
+    let (one, two) = (
+        repository.layered("1", 1000, "one"),
+        repository.layered("2", 1000, "two"),
+    );
     load(&loader, &[&one, &two]).await;
     pod_says(&namespace, "two", &two, &["true"]);
     let name = vec![format!("docker.io/library/{}", repository.name)];
     let found = loader.list(&name, &cancel).await.unwrap();
-    let used: Vec<(bool, bool)> = found.iter().map(|i| (i.reference.ends_with(":2"), i.used)).collect();
+    let used: Vec<(bool, bool)> = found
+        .iter()
+        .map(|i| (i.reference.ends_with(":2"), i.used))
+        .collect();
     assert_eq!(used.len(), 2, "{found:?}");
     assert!(used.iter().all(|(two, used)| two == used), "{found:?}");
     let gone = loader.remove(&found, &cancel).await.unwrap();
-    assert_eq!(gone.iter().map(|i| i.reference.as_str()).collect::<Vec<_>>(), [format!("docker.io/library/{one}")]);
+    assert_eq!(
+        gone.iter()
+            .map(|i| i.reference.as_str())
+            .collect::<Vec<_>>(),
+        [format!("docker.io/library/{one}")]
+    );
     assert_eq!(loader.list(&name, &cancel).await.unwrap().len(), 1);
     let disks = loader.disks(&cancel).await.unwrap();
-    assert!(disks[0].size > disks[0].free && disks[0].free > 0, "{disks:?}");
+    assert!(
+        disks[0].size > disks[0].free && disks[0].free > 0,
+        "{disks:?}"
+    );
     // What was removed can be loaded again.
     assert_eq!(load(&loader, &[&one]).await.loaded, [one]);
 }
@@ -194,22 +256,41 @@ async fn the_intake_refuses_strangers() {
     use llmdev::cluster::load::intake::{Expected, Intake, Keep};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let folder = tempfile::tempdir().unwrap();
-    let intake = Intake::listen(0, "secret", "images", folder.path()).await.unwrap();
+    let intake = Intake::listen(0, "secret", "images", folder.path())
+        .await
+        .unwrap();
     let ask = async |request: &str| {
-        let mut stream = tokio::net::TcpStream::connect(intake.address()).await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(intake.address())
+            .await
+            .unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8_lossy(&answer).split_whitespace().nth(1).unwrap_or_default().to_owned()
+        String::from_utf8_lossy(&answer)
+            .split_whitespace()
+            .nth(1)
+            .unwrap_or_default()
+            .to_owned()
     };
     let with = |method: &str, path: &str, body: &str| {
         let length = body.len();
-        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
     };
     let upload = "/v2/secret/images/blobs/uploads/";
-    assert_eq!(ask(&with("POST", upload, "")).await, "404", "no push is expected");
+    assert_eq!(
+        ask(&with("POST", upload, "")).await,
+        "404",
+        "no push is expected"
+    );
     let known = std::collections::HashMap::from([("sha256:aa".to_owned(), 7)]);
-    intake.expect(Expected { tag: "wanted".into(), known, keep: Keep::All, limit: 10 });
+    intake.expect(Expected {
+        tag: "wanted".into(),
+        known,
+        keep: Keep::All,
+        limit: 10,
+    });
     let blob = "/v2/secret/images/blobs/sha256:aa";
     for (method, path, body, expected) in [
         ("GET", "/v2/", "", "200"),
@@ -224,19 +305,41 @@ async fn the_intake_refuses_strangers() {
         ("PUT", "/v2/secret/images/manifests/wanted", "{}", "201"),
         ("PATCH", "/v2/secret/images/blobs/uploads/9", "x", "404"),
         ("POST", upload, "", "202"),
-        ("PATCH", "/v2/secret/images/blobs/uploads/0", "12345678901", "413"),
+        (
+            "PATCH",
+            "/v2/secret/images/blobs/uploads/0",
+            "12345678901",
+            "413",
+        ),
         ("POST", "/v2/guess/images/blobs/uploads/", "", "404"),
     ] {
-        assert_eq!(ask(&with(method, path, body)).await, expected, "{method} {path}");
+        assert_eq!(
+            ask(&with(method, path, body)).await,
+            expected,
+            "{method} {path}"
+        );
     }
     // What Docker 29 tries first: TLS. It must hear plain HTTP, or it gives up.
-    let mut stream = tokio::net::TcpStream::connect(intake.address()).await.unwrap();
-    stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello\r\n\r\n").await.unwrap();
+    let mut stream = tokio::net::TcpStream::connect(intake.address())
+        .await
+        .unwrap();
+    stream
+        .write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
-    assert!(answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
+    assert!(
+        answer.starts_with(b"HTTP/1.1 400"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
     intake.take();
-    assert_eq!(ask(&with("HEAD", blob, "")).await, "404", "the push has ended");
+    assert_eq!(
+        ask(&with("HEAD", blob, "")).await,
+        "404",
+        "the push has ended"
+    );
 }
 
 /// Compares with `kind load docker-image`; takes a minute, and means something on a quiet machine only.
@@ -245,7 +348,11 @@ async fn the_intake_refuses_strangers() {
 async fn figures() {
     let (docker, nodes) = cluster().await;
     let repository = Repository::new("figures", &nodes);
-    let agents = std::sync::Arc::new(Agents::new(&docker, &nodes, env!("CARGO_BIN_EXE_llmdev").into()));
+    let agents = std::sync::Arc::new(Agents::new(
+        &docker,
+        &nodes,
+        env!("CARGO_BIN_EXE_llmdev").into(),
+    ));
     agents.on(&nodes[0].name).await.unwrap();
     let loader = Loader::new(&docker, &nodes, &repository.state()).with_agents(agents.clone());
     let mut bytes = vec![0; 150 << 20];
@@ -275,7 +382,10 @@ async fn figures() {
     let cluster = cluster.strip_prefix("kind-").unwrap();
     let kind = |reference: &String| {
         let began = std::time::Instant::now();
-        common::node::run("kind", &["load", "docker-image", reference, "--name", cluster]);
+        common::node::run(
+            "kind",
+            &["load", "docker-image", reference, "--name", cluster],
+        );
         began.elapsed()
     };
     let other = kind(&build("kind"));

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatxFlags, Uid, fchmod, fchown, fstat, mkdirat,
-    openat, openat2, readlinkat, renameat, statat, statx, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatxFlags, Uid, fchmod, fchown,
+    fstat, mkdirat, openat, openat2, readlinkat, renameat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -52,7 +52,13 @@ impl Root {
     fn open_folder(&self, path: &str) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        openat2(&self.0, if path.is_empty() { "." } else { path }, flags, Mode::empty(), inside)
+        openat2(
+            &self.0,
+            if path.is_empty() { "." } else { path },
+            flags,
+            Mode::empty(),
+            inside,
+        )
     }
 
     /// The folder, made with those above it where they are missing.
@@ -151,7 +157,9 @@ fn file_type(stat: &Stat) -> FileType {
 fn new_file(parent: &OwnedFd) -> Result<(String, OwnedFd), Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for attempt in 0..16_u32 {
-        let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos());
+        let now = std::time::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |time| time.as_nanos());
         let name = format!(".llmdev-{now:x}-{attempt}");
         match openat(parent, name.as_str(), flags, Mode::from_raw_mode(0o600)) {
             Err(Errno::EXIST) => {}
@@ -205,7 +213,11 @@ fn write(file: &OwnedFd, content: &[u8]) -> Result<(), Errno> {
 }
 
 fn give(to: &impl AsFd, owner: &Stat) -> Result<(), Errno> {
-    fchown(to, Some(Uid::from_raw(owner.st_uid)), Some(Gid::from_raw(owner.st_gid)))
+    fchown(
+        to,
+        Some(Uid::from_raw(owner.st_uid)),
+        Some(Gid::from_raw(owner.st_gid)),
+    )
 }
 
 fn explained(error: Errno, path: &str) -> String {
@@ -229,12 +241,27 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn put(root: &Root, path: &str, content: &str) -> Done {
-        let put = Put { size: content.len() as u64, mode: 0o644 };
-        root.apply(&Change { path: path.into(), put: Some(put) }, content.as_bytes())
+        let put = Put {
+            size: content.len() as u64,
+            mode: 0o644,
+        };
+        root.apply(
+            &Change {
+                path: path.into(),
+                put: Some(put),
+            },
+            content.as_bytes(),
+        )
     }
 
     fn delete(root: &Root, path: &str) -> Done {
-        root.apply(&Change { path: path.into(), put: None }, &[])
+        root.apply(
+            &Change {
+                path: path.into(),
+                put: None,
+            },
+            &[],
+        )
     }
 
     #[test]
@@ -250,15 +277,28 @@ mod tests {
         symlink("..", inside.join("up")).unwrap();
         symlink("circle", inside.join("circle")).unwrap();
         let root = Root::at(&inside).unwrap();
-        for path in ["absolute", "relative", "folder/secret", "up/secret", "../secret", "/../../secret"] {
+        for path in [
+            "absolute",
+            "relative",
+            "folder/secret",
+            "up/secret",
+            "../secret",
+            "/../../secret",
+        ] {
             let done = put(&root, path, "changed");
             assert!(!matches!(done, Done::InPlace), "{path}: {done:?}");
             assert_eq!(fs::read_to_string(&secret).unwrap(), "untouched", "{path}");
             delete(&root, path);
             assert!(secret.exists(), "{path}");
         }
-        assert!(matches!(put(&root, "circle", "x"), Done::Failed { why, .. } if why.contains("circle")));
-        assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 2, "nothing new outside");
+        assert!(
+            matches!(put(&root, "circle", "x"), Done::Failed { why, .. } if why.contains("circle"))
+        );
+        assert_eq!(
+            fs::read_dir(outer.path()).unwrap().count(),
+            2,
+            "nothing new outside"
+        );
     }
 
     #[test]
@@ -271,10 +311,16 @@ mod tests {
         symlink("../data", folder.path().join("app/data")).unwrap();
         let root = Root::at(folder.path()).unwrap();
         assert_eq!(put(&root, "/app/config", "new"), Done::Replaced);
-        assert_eq!(fs::read_to_string(folder.path().join("data/real")).unwrap(), "new");
+        assert_eq!(
+            fs::read_to_string(folder.path().join("data/real")).unwrap(),
+            "new"
+        );
         assert!(folder.path().join("app/config").is_symlink());
         assert_eq!(put(&root, "/app/data/more/x", "y"), Done::Replaced);
-        assert_eq!(fs::read_to_string(folder.path().join("data/more/x")).unwrap(), "y");
+        assert_eq!(
+            fs::read_to_string(folder.path().join("data/more/x")).unwrap(),
+            "y"
+        );
     }
 
     #[test]
@@ -285,15 +331,24 @@ mod tests {
         fs::set_permissions(&old, fs::Permissions::from_mode(0o4751)).unwrap();
         let root = Root::at(folder.path()).unwrap();
         assert_eq!(put(&root, "/run.sh", "new"), Done::Replaced);
-        assert_eq!(fs::metadata(&old).unwrap().permissions().mode() & 0o7777, 0o4751);
+        assert_eq!(
+            fs::metadata(&old).unwrap().permissions().mode() & 0o7777,
+            0o4751
+        );
         assert_eq!(put(&root, "/new", "new"), Done::Replaced);
         let new = fs::metadata(folder.path().join("new")).unwrap();
         assert_eq!(new.permissions().mode() & 0o7777, 0o644);
         assert!(matches!(put(&root, "/", "x"), Done::Failed { .. }));
-        assert!(matches!(put(&root, "/new/below", "x"), Done::Failed { why, .. } if why.contains("a file")));
+        assert!(
+            matches!(put(&root, "/new/below", "x"), Done::Failed { why, .. } if why.contains("a file"))
+        );
         assert_eq!(delete(&root, "/new"), Done::Deleted);
         assert_eq!(delete(&root, "/new"), Done::Absent);
         assert_eq!(delete(&root, "/no/such/folder"), Done::Absent);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "only run.sh");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "only run.sh"
+        );
     }
 }

@@ -24,7 +24,10 @@ const MOST: usize = 2048;
 impl Found {
     /// The oldest process of a pod: it is the one that holds the pod together.
     pub fn of_pod(&self, uid: &str) -> Option<u32> {
-        self.find(uid, &[format!("pod{uid}"), format!("pod{}", uid.replace('-', "_"))])
+        self.find(
+            uid,
+            &[format!("pod{uid}"), format!("pod{}", uid.replace('-', "_"))],
+        )
     }
 
     /// The first process of a container.
@@ -36,7 +39,10 @@ impl Found {
         if !is_id(id) {
             return None;
         }
-        let mut pids = self.pids.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut pids = self
+            .pids
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         // A number may have passed on to another process since.
         if let Some(&pid) = pids.get(id)
             && is_in(pid, patterns)
@@ -56,13 +62,21 @@ impl Found {
 /// Whether a process's control groups name the pod or container. Zombies have no files and no network any more.
 fn is_in(pid: u32, patterns: &[String]) -> bool {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    patterns.iter().any(|pattern| groups.contains(pattern.as_str())) && started(pid).is_some()
+    patterns
+        .iter()
+        .any(|pattern| groups.contains(pattern.as_str()))
+        && started(pid).is_some()
 }
 
 fn oldest(patterns: &[String]) -> Option<u32> {
-    let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let pids = fs::read_dir("/proc")
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let inside = pids.filter(|pid| is_in(*pid, patterns));
-    inside.filter_map(|pid| Some((started(pid)?, pid))).min().map(|(_, pid)| pid)
+    inside
+        .filter_map(|pid| Some((started(pid)?, pid)))
+        .min()
+        .map(|(_, pid)| pid)
 }
 
 /// When a process started, in ticks since the boot; none if it is gone or a zombie.
@@ -78,7 +92,10 @@ fn started(pid: u32) -> Option<u64> {
 
 /// Ends a process: SIGTERM, and SIGKILL when the grace is over. Answers whether that was needed.
 pub fn end(pid: u32, grace: Duration) -> io::Result<bool> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(io::ErrorKind::NotFound)?;
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     pidfd_send_signal(&process, Signal::TERM)?;
     if ended_within(&process, grace)? {
@@ -132,10 +149,17 @@ pub fn run(argv: &[String], input: &[u8]) -> io::Result<Ran> {
             }
         });
         scope.spawn(|| stderr.as_mut().map(|stderr| stderr.read_to_end(&mut said)));
-        child.stdout.take().map(|mut all| all.read_to_end(&mut stdout))
+        child
+            .stdout
+            .take()
+            .map(|mut all| all.read_to_end(&mut stdout))
     });
     let code = child.wait()?.code();
-    Ok(Ran { code, stdout, stderr: said })
+    Ok(Ran {
+        code,
+        stdout,
+        stderr: said,
+    })
 }
 
 #[cfg(test)]
@@ -146,8 +170,11 @@ mod tests {
     fn a_process_that_ignores_sigterm_is_killed() {
         let ignoring = ["sh", "-c", "trap '' TERM; echo; while :; do sleep 1; done"];
         for (argv, killed) in [(&["sleep", "60"][..], false), (&ignoring[..], true)] {
-            let mut child =
-                Command::new(argv[0]).args(&argv[1..]).stdout(Stdio::piped()).spawn().unwrap();
+            let mut child = Command::new(argv[0])
+                .args(&argv[1..])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
             if killed {
                 // The trap is set when it has said something.
                 child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
@@ -163,6 +190,9 @@ mod tests {
     fn commands_get_input_and_say_both() {
         let argv = ["sh", "-c", "cat; echo no >&2; exit 3"].map(str::to_owned);
         let ran = run(&argv, &vec![b'x'; 1 << 20]).unwrap();
-        assert_eq!((ran.code, ran.stdout.len(), ran.stderr.as_slice()), (Some(3), 1 << 20, &b"no\n"[..]));
+        assert_eq!(
+            (ran.code, ran.stdout.len(), ran.stderr.as_slice()),
+            (Some(3), 1 << 20, &b"no\n"[..])
+        );
     }
 }

@@ -27,7 +27,9 @@ async fn one_way(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
             let read = match from.try_read(buffer) {
                 Ok(0) => return Ok(None),
                 Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some(Vec::new())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Some(Vec::new()));
+                }
                 Err(error) => return Err(error),
             };
             let written = written(to, &buffer[..read])?;
@@ -59,5 +61,9 @@ fn written(to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 }
 
 fn ended_already(error: rustix::io::Errno) -> io::Result<()> {
-    if error == rustix::io::Errno::NOTCONN { Ok(()) } else { Err(error.into()) }
+    if error == rustix::io::Errno::NOTCONN {
+        Ok(())
+    } else {
+        Err(error.into())
+    }
 }

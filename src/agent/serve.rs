@@ -16,7 +16,10 @@ struct Said {
 
 impl From<Answer> for Said {
     fn from(answer: Answer) -> Said {
-        Said { answer, body: Vec::new() }
+        Said {
+            answer,
+            body: Vec::new(),
+        }
     }
 }
 
@@ -55,24 +58,37 @@ fn say(id: u64, said: &Said) -> io::Result<()> {
 fn handle(request: Request, body: &[u8], found: &Arc<Found>) -> Said {
     let done = match request {
         Request::Begin { address: None, .. } => Ok(Answer::Begun { port: None }.into()),
-        Request::Begin { address: Some(address), key } => dial::listen(address, key, found.clone())
+        Request::Begin {
+            address: Some(address),
+            key,
+        } => dial::listen(address, key, found.clone())
             .map(|port| Answer::Begun { port: Some(port) }.into()),
         Request::Sync { container, files } => sync(found, &container, &files, body),
         Request::Restart { container, grace } => restart(found, &container, grace),
         Request::Run { argv } => process::run(&argv, body).map(|ran| Said {
-            answer: Answer::Ran { code: ran.code, stdout: ran.stdout.len() as u64 },
+            answer: Answer::Ran {
+                code: ran.code,
+                stdout: ran.stdout.len() as u64,
+            },
             body: [ran.stdout, ran.stderr].concat(),
         }),
     };
     done.unwrap_or_else(|error| {
         let gone = error.kind() == io::ErrorKind::NotFound;
-        Answer::Failed { why: error.to_string(), gone }.into()
+        Answer::Failed {
+            why: error.to_string(),
+            gone,
+        }
+        .into()
     })
 }
 
 fn pid_of(found: &Found, container: &str) -> io::Result<u32> {
     found.of_container(container).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, format!("container {container} does not run here"))
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("container {container} does not run here"),
+        )
     })
 }
 
@@ -82,7 +98,9 @@ fn sync(found: &Found, container: &str, files: &[Change], body: &[u8]) -> io::Re
     let mut done = Vec::with_capacity(files.len());
     for change in files {
         let size = change.put.as_ref().map_or(0, |put| put.size) as usize;
-        let (content, after) = rest.split_at_checked(size).ok_or(io::ErrorKind::InvalidData)?;
+        let (content, after) = rest
+            .split_at_checked(size)
+            .ok_or(io::ErrorKind::InvalidData)?;
         rest = after;
         done.push(root.apply(change, content));
     }

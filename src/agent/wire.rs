@@ -177,9 +177,17 @@ pub const OPENING: usize = 32 + UID + 2;
 const UID: usize = 64;
 
 /// What a connection for a pod begins with: which pod and port, and the proof that the key is known.
-pub fn opening(key: &[u8; 32], nonce: &[u8; NONCE], pod: &str, port: u16) -> std::io::Result<[u8; OPENING]> {
+pub fn opening(
+    key: &[u8; 32],
+    nonce: &[u8; NONCE],
+    pod: &str,
+    port: u16,
+) -> std::io::Result<[u8; OPENING]> {
     if pod.len() > UID || !is_id(pod) {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a pod's uid"));
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            "not a pod's uid",
+        ));
     }
     let mut opening = [0; OPENING];
     opening[32..32 + pod.len()].copy_from_slice(pod.as_bytes());
@@ -190,7 +198,11 @@ pub fn opening(key: &[u8; 32], nonce: &[u8; NONCE], pod: &str, port: u16) -> std
 }
 
 /// The pod and port of an opening, if it was made with the key.
-pub fn opened(key: &[u8; 32], nonce: &[u8; NONCE], opening: &[u8; OPENING]) -> Option<(String, u16)> {
+pub fn opened(
+    key: &[u8; 32],
+    nonce: &[u8; NONCE],
+    opening: &[u8; OPENING],
+) -> Option<(String, u16)> {
     let (given, rest) = opening.split_first_chunk::<32>()?;
     // Hashes are compared in constant time.
     if proof(key, nonce, rest) != *given {
@@ -207,7 +219,10 @@ fn proof(key: &[u8; 32], nonce: &[u8; NONCE], what: &[u8]) -> blake3::Hash {
 
 /// Whether it can be a pod's uid or a container's id, and so can be searched for.
 pub fn is_id(text: &str) -> bool {
-    text.len() >= 8 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    text.len() >= 8
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// The one byte that answers an opening.
@@ -242,12 +257,21 @@ mod tests {
 
     #[test]
     fn frames_come_back() {
-        let head = Request::Run { argv: vec!["true".into()] };
+        let head = Request::Run {
+            argv: vec!["true".into()],
+        };
         let bytes = encode(7, &head, &[b"ab", b"c"]).unwrap();
         let rest = length(bytes[..4].try_into().unwrap()).unwrap();
         assert_eq!(rest, bytes.len() - 4);
         let frame: Frame<Request> = decode(&bytes[4..]).unwrap();
-        assert_eq!(frame, Frame { id: 7, head, body: b"abc".to_vec() });
+        assert_eq!(
+            frame,
+            Frame {
+                id: 7,
+                head,
+                body: b"abc".to_vec()
+            }
+        );
     }
 
     #[test]

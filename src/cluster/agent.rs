@@ -58,8 +58,15 @@ enum Slot {
 impl Agents {
     /// Agents for these nodes. `binary` is the llmdev program, usually [`std::env::current_exe`].
     pub fn new(docker: &Docker, nodes: &[Node], binary: PathBuf) -> Agents {
-        let slots = nodes.iter().map(|node| (node.clone(), tokio::sync::Mutex::new(Slot::Idle)));
-        Agents { docker: docker.clone(), binary, digest: OnceCell::new(), slots: slots.collect() }
+        let slots = nodes
+            .iter()
+            .map(|node| (node.clone(), tokio::sync::Mutex::new(Slot::Idle)));
+        Agents {
+            docker: docker.clone(),
+            binary,
+            digest: OnceCell::new(),
+            slots: slots.collect(),
+        }
     }
 
     /// The agent in the node of that name.
@@ -102,7 +109,11 @@ impl Agents {
     }
 
     async fn start(&self, node: &Node) -> Result<Agent, Unstarted> {
-        let digest = self.digest.get_or_try_init(|| self.digest()).await.map_err(Unstarted::ForGood)?;
+        let digest = self
+            .digest
+            .get_or_try_init(|| self.digest())
+            .await
+            .map_err(Unstarted::ForGood)?;
         let path = format!("{FOLDER}/agent-{digest}");
         // It is there but for the first time, and a try costs less than a question.
         if let Ok(agent) = Agent::start(&self.docker, node, &path).await {
@@ -110,7 +121,9 @@ impl Agents {
         }
         let late = || Failure::environment(format!("node {} does not take the agent", node.name));
         let brought = tokio::time::timeout(BRING_WITHIN, self.bring(node, &path)).await;
-        brought.unwrap_or_else(|_| Err(late())).map_err(Unstarted::ForNow)?;
+        brought
+            .unwrap_or_else(|_| Err(late()))
+            .map_err(Unstarted::ForNow)?;
         Agent::start(&self.docker, node, &path).await
     }
 
@@ -121,32 +134,59 @@ impl Agents {
             io::copy(&mut std::fs::File::open(binary)?, &mut hasher)?;
             Ok::<_, io::Error>(hasher.finalize().to_hex()[..16].to_owned())
         });
-        hash.await.map_err(io::Error::other).and_then(|hash| hash).map_err(|error| {
-            Failure::environment(format!("cannot read {}", self.binary.display())).because(error)
-        })
+        hash.await
+            .map_err(io::Error::other)
+            .and_then(|hash| hash)
+            .map_err(|error| {
+                Failure::environment(format!("cannot read {}", self.binary.display()))
+                    .because(error)
+            })
     }
 
     /// Copies the program into a node, and takes others of its kind away. Those that still run are not harmed by it.
     async fn bring(&self, node: &Node, path: &str) -> Result<()> {
-        let failed = || Failure::environment(format!("cannot bring the agent into node {}", node.name));
-        let file = tokio::fs::File::open(&self.binary).await.map_err(|e| failed().because(e))?;
-        let size = file.metadata().await.map_err(|e| failed().because(e))?.len();
+        let failed =
+            || Failure::environment(format!("cannot bring the agent into node {}", node.name));
+        let file = tokio::fs::File::open(&self.binary)
+            .await
+            .map_err(|e| failed().because(e))?;
+        let size = file
+            .metadata()
+            .await
+            .map_err(|e| failed().because(e))?
+            .len();
         let mut unique = [0; 8];
         memory::random(&mut unique)?;
-        let name = format!("{}.{:x}", path.trim_start_matches('/'), u64::from_ne_bytes(unique));
+        let name = format!(
+            "{}.{:x}",
+            path.trim_start_matches('/'),
+            u64::from_ne_bytes(unique)
+        );
         let parts = stream::iter([Ok(oci::tar_header(&name, size))])
             .chain(ReaderStream::with_capacity(file, 1 << 18))
-            .chain(stream::iter([Ok(oci::tar_padding(size)), Ok(oci::tar_end())]));
+            .chain(stream::iter([
+                Ok(oci::tar_padding(size)),
+                Ok(oci::tar_end()),
+            ]));
         let options = UploadToContainerOptionsBuilder::new().path("/").build();
         let body = bollard::body_try_stream(parts.map_err(io::Error::other));
-        let upload = self.docker.upload_to_container(&node.container, Some(options), body);
+        let upload = self
+            .docker
+            .upload_to_container(&node.container, Some(options), body);
         upload.await.map_err(|error| failed().because(error))?;
         let script = format!(
             "chmod 755 /{name} && mv -f /{name} {path} && \
              find {FOLDER} -type f -name 'agent-*' ! -path {path} ! -name '*.*' -exec rm -f {{}} +"
         );
         let never = CancellationToken::new();
-        let output = node.exec(&self.docker, &["sh", "-c", &script], stream::empty(), &never).await?;
+        let output = node
+            .exec(
+                &self.docker,
+                &["sh", "-c", &script],
+                stream::empty(),
+                &never,
+            )
+            .await?;
         match output.code {
             0 => Ok(()),
             _ => Err(failed().cause(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
@@ -193,8 +233,10 @@ impl Agent {
     async fn start(docker: &Docker, node: &Node, path: &str) -> Result<Agent, Unstarted> {
         let mut key = [0; 32];
         memory::random(&mut key).map_err(Unstarted::ForGood)?;
-        let mut running =
-            node.start(docker, &[path, "agent"]).await.map_err(Unstarted::ForNow)?;
+        let mut running = node
+            .start(docker, &[path, "agent"])
+            .await
+            .map_err(Unstarted::ForNow)?;
         let mut stdin = std::mem::replace(&mut running.stdin, Box::pin(tokio::io::sink()));
         let (requests, mut queue) = mpsc::channel::<Vec<u8>>(16);
         let writer = tokio::spawn(async move {
@@ -225,16 +267,27 @@ impl Agent {
             _reader: AbortOnDropHandle::new(reader),
             _writer: AbortOnDropHandle::new(writer),
         };
-        let begin = Request::Begin { address: node.address, key };
-        let failed = || Failure::environment(format!("the agent does not run in node {}", node.name));
+        let begin = Request::Begin {
+            address: node.address,
+            key,
+        };
+        let failed =
+            || Failure::environment(format!("the agent does not run in node {}", node.name));
         match tokio::time::timeout(START_WITHIN, agent.ask(&begin, &[])).await {
-            Ok(Ok(Frame { head: Answer::Begun { port }, .. })) => {
-                agent.door = port.zip(node.address).map(|(port, address)| (address, port).into());
+            Ok(Ok(Frame {
+                head: Answer::Begun { port },
+                ..
+            })) => {
+                agent.door = port
+                    .zip(node.address)
+                    .map(|(port, address)| (address, port).into());
                 Ok(agent)
             }
             Ok(Ok(Frame { head, .. })) => Err(Unstarted::ForGood(failed().cause(why(head)))),
             // Another architecture, a C library that is too old, or no program there.
-            Ok(Err(_)) => Err(Unstarted::ForGood(failed().cause(end.await.unwrap_or_default()))),
+            Ok(Err(_)) => Err(Unstarted::ForGood(
+                failed().cause(end.await.unwrap_or_default()),
+            )),
             Err(_) => Err(Unstarted::ForNow(failed().cause("it does not answer"))),
         }
     }
@@ -253,7 +306,9 @@ impl Agent {
         let door = self.door.ok_or(io::ErrorKind::Unsupported)?;
         let connect = async {
             let connected = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(door)).await;
-            connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).and_then(|done| done)
+            connected
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
+                .and_then(|done| done)
         };
         let mut first = None;
         let reachable = self.reachable.get_or_init(|| async {
@@ -271,7 +326,9 @@ impl Agent {
         let opening = async {
             let mut nonce = [0; NONCE];
             stream.read_exact(&mut nonce).await?;
-            stream.write_all(&wire::opening(&self.key, &nonce, pod_uid, port)?).await?;
+            stream
+                .write_all(&wire::opening(&self.key, &nonce, pod_uid, port)?)
+                .await?;
             stream.read_u8().await
         };
         let answer = tokio::time::timeout(OPEN_WITHIN, opening).await;
@@ -292,15 +349,27 @@ impl Agent {
     pub async fn sync(&self, container: &str, files: &[FileChange]) -> Result<Vec<Done>> {
         let changes = files.iter().map(|file| Change {
             path: file.path.clone(),
-            put: file.content.as_ref().map(|c| Put { size: c.len() as u64, mode: file.mode }),
+            put: file.content.as_ref().map(|c| Put {
+                size: c.len() as u64,
+                mode: file.mode,
+            }),
         });
-        let request = Request::Sync { container: bare(container), files: changes.collect() };
-        let contents: Vec<&[u8]> = files.iter().filter_map(|file| file.content.as_deref()).collect();
+        let request = Request::Sync {
+            container: bare(container),
+            files: changes.collect(),
+        };
+        let contents: Vec<&[u8]> = files
+            .iter()
+            .filter_map(|file| file.content.as_deref())
+            .collect();
         let asked = tokio::time::timeout(SYNC_WITHIN, self.ask(&request, &contents)).await;
-        let late = || Failure::environment(format!("the agent in node {} does not answer", self.node));
+        let late =
+            || Failure::environment(format!("the agent in node {} does not answer", self.node));
         match asked.map_err(|_| late())??.head {
             Answer::Synced { files } => Ok(files),
-            other => Err(Failure::failed(format!("cannot sync in node {}", self.node)).cause(why(other))),
+            other => {
+                Err(Failure::failed(format!("cannot sync in node {}", self.node)).cause(why(other)))
+            }
         }
     }
 
@@ -308,12 +377,15 @@ impl Agent {
     /// killed when the grace was over. What was synced into the container is gone then.
     pub async fn restart(&self, container: &str, grace: Duration) -> Result<bool> {
         let grace = grace.as_millis().try_into().unwrap_or(u64::MAX);
-        let request = Request::Restart { container: bare(container), grace };
+        let request = Request::Restart {
+            container: bare(container),
+            grace,
+        };
         match self.ask(&request, &[]).await?.head {
             Answer::Restarted { killed } => Ok(killed),
-            other => {
-                Err(Failure::failed(format!("cannot restart in node {}", self.node)).cause(why(other)))
-            }
+            other => Err(
+                Failure::failed(format!("cannot restart in node {}", self.node)).cause(why(other)),
+            ),
         }
     }
 
@@ -326,10 +398,16 @@ impl Agent {
                 let mut stdout_and_err = frame.body;
                 let at = (stdout as usize).min(stdout_and_err.len());
                 let stderr = stdout_and_err.split_off(at);
-                Ok(Output { stdout: stdout_and_err, stderr, code: code.map_or(-1, i64::from) })
+                Ok(Output {
+                    stdout: stdout_and_err,
+                    stderr,
+                    code: code.map_or(-1, i64::from),
+                })
             }
-            other => Err(Failure::failed(format!("cannot run a command in node {}", self.node))
-                .cause(why(other))),
+            other => Err(
+                Failure::failed(format!("cannot run a command in node {}", self.node))
+                    .cause(why(other)),
+            ),
         }
     }
 
@@ -338,7 +416,10 @@ impl Agent {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let frame = wire::encode(id, request, body).map_err(|error| gone().because(error))?;
         let (answer, answered) = oneshot::channel();
-        lock(&self.pending).as_mut().ok_or_else(gone)?.insert(id, answer);
+        lock(&self.pending)
+            .as_mut()
+            .ok_or_else(gone)?
+            .insert(id, answer);
         self.requests.send(frame).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())
     }
@@ -360,14 +441,20 @@ async fn read_answers(mut running: Running, pending: &Pending) -> String {
             | LogOutput::StdIn { message } => buffer.extend_from_slice(&message),
         }
         while let Some(first) = buffer.first_chunk::<4>() {
-            let Ok(length) = wire::length(*first) else { return format!("{said}{buffer:?}") };
+            let Ok(length) = wire::length(*first) else {
+                return format!("{said}{buffer:?}");
+            };
             if buffer.len() < 4 + length {
                 buffer.reserve(4 + length - buffer.len());
                 break;
             }
             buffer.advance(4);
-            let Ok(frame) = wire::decode(&buffer.split_to(length)) else { return said };
-            let waiting = lock(pending).as_mut().and_then(|pending| pending.remove(&frame.id));
+            let Ok(frame) = wire::decode(&buffer.split_to(length)) else {
+                return said;
+            };
+            let waiting = lock(pending)
+                .as_mut()
+                .and_then(|pending| pending.remove(&frame.id));
             // Nobody waits any more when the request was cancelled.
             waiting.map(|waiting| waiting.send(frame));
         }
@@ -384,7 +471,10 @@ fn why(answer: Answer) -> String {
 
 /// `containerd://1234…` in a pod's status is `1234…` for the runtime.
 fn bare(container: &str) -> String {
-    container.rsplit_once("://").map_or(container, |(_, id)| id).to_owned()
+    container
+        .rsplit_once("://")
+        .map_or(container, |(_, id)| id)
+        .to_owned()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -216,14 +216,24 @@ impl Node {
 
     /// The node as it is now: another start may have given it another address.
     pub async fn refreshed(&self, docker: &Docker) -> Result<Node> {
-        let found = docker.inspect_container(&self.container, None).await.map_err(|error| {
-            Failure::environment(format!("cannot find node {}", self.name)).because(error)
-        })?;
-        let networks = found.network_settings.and_then(|settings| settings.networks);
+        let found = docker
+            .inspect_container(&self.container, None)
+            .await
+            .map_err(|error| {
+                Failure::environment(format!("cannot find node {}", self.name)).because(error)
+            })?;
+        let networks = found
+            .network_settings
+            .and_then(|settings| settings.networks);
         let addresses = networks.into_iter().flat_map(HashMap::into_values);
         Ok(Node {
-            address: addresses.filter_map(|network| network.ip_address?.parse().ok()).next(),
-            running: found.state.and_then(|state| state.running).unwrap_or_default(),
+            address: addresses
+                .filter_map(|network| network.ip_address?.parse().ok())
+                .next(),
+            running: found
+                .state
+                .and_then(|state| state.running)
+                .unwrap_or_default(),
             ..self.clone()
         })
     }

@@ -28,34 +28,59 @@ pub struct Image {
 impl Image {
     /// Asks Docker for an image.
     pub async fn inspect(docker: &Docker, reference: &str) -> Result<Image> {
-        let asked = futures::try_join!(docker.inspect_image(reference), docker.image_history(reference));
+        let asked = futures::try_join!(
+            docker.inspect_image(reference),
+            docker.image_history(reference)
+        );
         let (found, history) = asked.map_err(|error| match error {
-            Error::DockerResponseServerError { status_code: 404, .. } => {
-                Failure::failed(format!("Docker has no image {reference}"))
-                    .remedy(format!("`docker pull {reference}`, or build it"))
-            }
-            error => Failure::environment(format!("cannot ask Docker for image {reference}")).because(error),
+            Error::DockerResponseServerError {
+                status_code: 404, ..
+            } => Failure::failed(format!("Docker has no image {reference}"))
+                .remedy(format!("`docker pull {reference}`, or build it")),
+            error => Failure::environment(format!("cannot ask Docker for image {reference}"))
+                .because(error),
         })?;
-        let diff_ids = found.root_fs.and_then(|root| root.layers).unwrap_or_default();
+        let diff_ids = found
+            .root_fs
+            .and_then(|root| root.layers)
+            .unwrap_or_default();
         Ok(Image {
             reference: reference.to_owned(),
             name: normalized(reference),
             id: found.id.unwrap_or_default(),
             chains: chain_ids(&diff_ids),
             diff_ids,
-            size: found.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
-            steps: history.iter().filter_map(|step| u64::try_from(step.size).ok()).collect(),
+            size: found
+                .size
+                .and_then(|size| u64::try_from(size).ok())
+                .unwrap_or_default(),
+            steps: history
+                .iter()
+                .filter_map(|step| u64::try_from(step.size).ok())
+                .collect(),
         })
     }
 
     /// How many bytes the layers have that are not `known`; rather too many than too few.
     pub fn size_without(&self, known: impl Fn(&String) -> bool) -> u64 {
-        let unknown = self.diff_ids.iter().rev().take_while(|diff_id| !known(diff_id)).count();
-        if self.diff_ids[..self.diff_ids.len() - unknown].iter().any(|diff_id| !known(diff_id)) {
+        let unknown = self
+            .diff_ids
+            .iter()
+            .rev()
+            .take_while(|diff_id| !known(diff_id))
+            .count();
+        if self.diff_ids[..self.diff_ids.len() - unknown]
+            .iter()
+            .any(|diff_id| !known(diff_id))
+        {
             return self.size;
         }
         // Layers that hold but a folder have no size either, so this may count a layer more.
-        self.steps.iter().filter(|size| **size > 0).take(unknown).sum()
+        self.steps
+            .iter()
+            .filter(|size| **size > 0)
+            .take(unknown)
+            .sum()
     }
 
     /// The chain ID of the whole image; none for an image without layers.
@@ -127,8 +152,19 @@ mod tests {
             size: 111,
             steps: vec![0, 1, 0, 10, 100],
         };
-        for (known, expected) in [("abc", 0), ("ab", 1), ("a", 11), ("", 111), ("bc", 111), ("ac", 111)] {
-            assert_eq!(image.size_without(|id| known.contains(id.as_str())), expected, "{known}");
+        for (known, expected) in [
+            ("abc", 0),
+            ("ab", 1),
+            ("a", 11),
+            ("", 111),
+            ("bc", 111),
+            ("ac", 111),
+        ] {
+            assert_eq!(
+                image.size_without(|id| known.contains(id.as_str())),
+                expected,
+                "{known}"
+            );
         }
     }
 

@@ -118,13 +118,24 @@ impl Import {
             return self.write_all(&bytes).await;
         }
         self.held.extend_from_slice(&bytes);
-        if self.held.len() > SMALL { self.stream().await } else { Ok(()) }
+        if self.held.len() > SMALL {
+            self.stream().await
+        } else {
+            Ok(())
+        }
     }
 
     async fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
-        let writes = self.targets.iter_mut().map(|target| target.stdin.write_all(bytes));
+        let writes = self
+            .targets
+            .iter_mut()
+            .map(|target| target.stdin.write_all(bytes));
         let broken = join_all(writes).await.iter().any(std::io::Result::is_err);
-        if broken { Err(self.why_broken().await) } else { Ok(()) }
+        if broken {
+            Err(self.why_broken().await)
+        } else {
+            Ok(())
+        }
     }
 
     /// Ends a file of that size.
@@ -154,7 +165,11 @@ impl Import {
         self.write(oci::tar_end()).await?;
         if self.targets.is_empty() {
             if let Some(outputs) = self.through_agents().await {
-                let ends = self.nodes.iter().zip(outputs).map(|(node, output)| held(node, &output));
+                let ends = self
+                    .nodes
+                    .iter()
+                    .zip(outputs)
+                    .map(|(node, output)| held(node, &output));
                 return Ok((ends.collect::<Result<_>>()?, self.placed));
             }
             self.stream().await?;
@@ -171,7 +186,9 @@ impl Import {
     /// None when an agent is gone.
     async fn through_agents(&mut self) -> Option<Vec<Output>> {
         let argv = ["sh", "-c", self.script.as_str()];
-        try_join_all(self.agents.iter().map(|agent| agent.run(&argv, &self.held))).await.ok()
+        try_join_all(self.agents.iter().map(|agent| agent.run(&argv, &self.held)))
+            .await
+            .ok()
     }
 
     /// A node whose `ctr` no longer reads says why when it ends.

@@ -362,7 +362,11 @@ impl Loader {
         }
         let memory = lock(&self.memory);
         let known = |diff_id: &String| memory.has_pushed(diff_id);
-        let unknown: u64 = plan.images.iter().map(|image| image.size_without(known)).sum();
+        let unknown: u64 = plan
+            .images
+            .iter()
+            .map(|image| image.size_without(known))
+            .sum();
         let much = format!("Docker would have to compress {} MiB first", unknown >> 20);
         (unknown > COMPRESSED_IN_NO_TIME).then_some(much)
     }

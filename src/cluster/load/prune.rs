@@ -86,12 +86,18 @@ impl Loader {
         let lists = self.nodes.iter().map(|node| async move {
             let text = self.ask_node(node, LIST, cancel).await?;
             parse(&node.name, &text).ok_or_else(|| {
-                Failure::failed(format!("what crictl says in node {} is not understood", node.name))
+                Failure::failed(format!(
+                    "what crictl says in node {} is not understood",
+                    node.name
+                ))
             })
         });
         let mut found: Vec<NodeImage> = try_join_all(lists).await?.into_iter().flatten().collect();
         found.retain(|image| {
-            let repository = image.reference.rsplit_once(':').map_or("", |(name, _)| name);
+            let repository = image
+                .reference
+                .rsplit_once(':')
+                .map_or("", |(name, _)| name);
             repositories.iter().any(|wanted| wanted == repository)
         });
         Ok(found)
@@ -105,7 +111,10 @@ impl Loader {
     ) -> Result<Vec<NodeImage>> {
         let mut gone = Vec::new();
         for node in &self.nodes {
-            let here: Vec<&NodeImage> = images.iter().filter(|image| image.node == node.name).collect();
+            let here: Vec<&NodeImage> = images
+                .iter()
+                .filter(|image| image.node == node.name)
+                .collect();
             if here.is_empty() {
                 continue;
             }
@@ -113,7 +122,11 @@ impl Loader {
             let now = parse(&node.name, &text).unwrap_or_default();
             let (whole, tags, removed) = plan(&here, &now);
             let quoted = |words: &[String]| {
-                words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ")
+                words
+                    .iter()
+                    .map(|word| format!("'{word}'"))
+                    .collect::<Vec<_>>()
+                    .join(" ")
             };
             let mut script = "true".to_owned();
             if !tags.is_empty() {
@@ -137,13 +150,24 @@ impl Loader {
             let text = self.ask_node(node, script, cancel).await?;
             let mut numbers = text.split_whitespace().filter_map(|word| word.parse().ok());
             let (size, free) = numbers.next().zip(numbers.next()).unwrap_or_default();
-            Ok(Disk { node: node.name.clone(), size, free })
+            Ok(Disk {
+                node: node.name.clone(),
+                size,
+                free,
+            })
         });
         try_join_all(disks).await
     }
 
-    async fn ask_node(&self, node: &Node, script: &str, cancel: &CancellationToken) -> Result<String> {
-        let output = node.exec(&self.docker, &["sh", "-c", script], stream::empty(), cancel).await?;
+    async fn ask_node(
+        &self,
+        node: &Node,
+        script: &str,
+        cancel: &CancellationToken,
+    ) -> Result<String> {
+        let output = node
+            .exec(&self.docker, &["sh", "-c", script], stream::empty(), cancel)
+            .await?;
         if output.code == 0 {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
@@ -155,7 +179,11 @@ impl Loader {
 /// Ids that go as a whole, since all of their references go, and single references of others; and what that is.
 fn plan(wanted: &[&NodeImage], now: &[NodeImage]) -> (Vec<String>, Vec<String>, Vec<NodeImage>) {
     let (mut whole, mut tags, mut removed) = (Vec::new(), Vec::new(), Vec::new());
-    let goes = |image: &NodeImage| wanted.iter().any(|other| other.reference == image.reference);
+    let goes = |image: &NodeImage| {
+        wanted
+            .iter()
+            .any(|other| other.reference == image.reference)
+    };
     for image in now.iter().filter(|image| goes(image) && !image.used) {
         let all_go = now.iter().filter(|other| other.id == image.id).all(goes);
         if !all_go {
@@ -210,9 +238,15 @@ mod tests {
         assert_eq!(used, [false, false, true, false]);
         let all: Vec<&NodeImage> = now.iter().collect();
         let (whole, tags, removed) = plan(&all, &now);
-        assert_eq!((whole, tags), (vec!["sha256:a".to_owned(), "sha256:c".to_owned()], vec![]));
+        assert_eq!(
+            (whole, tags),
+            (vec!["sha256:a".to_owned(), "sha256:c".to_owned()], vec![])
+        );
         assert_eq!(removed.len(), 3);
         let (whole, tags, _) = plan(&all[..1], &now);
-        assert_eq!((whole, tags), (vec![], vec!["docker.io/library/app:1".to_owned()]));
+        assert_eq!(
+            (whole, tags),
+            (vec![], vec!["docker.io/library/app:1".to_owned()])
+        );
     }
 }
