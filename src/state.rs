@@ -88,6 +88,21 @@ impl State {
         self.dir.join("digests")
     }
 
+    /// What the image of a service was made from.
+    pub fn base(&self, service: &str) -> PathBuf {
+        self.bases().join(service)
+    }
+
+    /// The folder of [`State::base`].
+    pub fn bases(&self) -> PathBuf {
+        self.dir.join("bases")
+    }
+
+    /// What was synced into containers.
+    pub fn synced(&self) -> PathBuf {
+        self.dir.join("synced")
+    }
+
     /// So that a refusal can name the folder that an object belongs to.
     fn remember_root(&self, root: &Path) {
         let path = self.dir.join("root");

@@ -394,3 +394,26 @@ async fn figures() {
     eprintln!("kind, first     {:?}", kind(&first));
     assert!(times[4] * 30 <= other);
 }
+
+#[tokio::test]
+#[ignore = "needs an engine whose loopback is not this one, as DOCKER_HOST, and LLMDEV_TEST_CONTEXT"]
+async fn an_engine_that_cannot_call_back_is_saved_from() {
+    let (docker, nodes) = cluster().await;
+    let repository = Repository::new("far", &nodes);
+    let loader = Loader::new(&docker, &nodes, &repository.state());
+    for code in ["a", "b"] {
+        let image = repository.layered(code, 1 << 20, code);
+        let report = load(&loader, &[&image]).await;
+        assert!(
+            matches!(&report.way, Some(Way::Save { why }) if why.contains("cannot reach")),
+            "{report:?}"
+        );
+        let Some(Way::Save { why }) = &report.way else {
+            unreachable!()
+        };
+        assert!(
+            report.retried.is_none() && !why.contains("images/"),
+            "no secret is said: {why}"
+        );
+    }
+}

@@ -21,6 +21,7 @@ cluster:
   create: true
   cpus: 8
   memory: 16Gi
+  disk: 20Gi
   nodes: 2
   image: kindest/node:v1.35.0
   kubernetesVersion: 1.35
@@ -57,6 +58,7 @@ services:
     workload: none
 secrets:
   - { name: litellm-secret, envFile: .env.local, keys: { openai-api-key: OPENAI_API_KEY } }
+dev: { resources: fit }
 hooks:
   beforeBuild: ["make 'all of it'", [echo, hello]]
   afterReady: []
@@ -157,6 +159,11 @@ fn every_key_is_read() {
     assert_eq!(
         (cluster.cpus, cluster.memory, cluster.nodes),
         (Some(8), Some(16 << 30), Some(2))
+    );
+    assert_eq!(cluster.disk, Some(20 << 30));
+    assert_eq!(
+        stack.dev.resources,
+        Some(stack::Resources::Fit)
     );
     assert_eq!(cluster.kubernetes_version.as_deref(), Some("v1.35"));
     assert_eq!(cluster.config, Some(root.join("kind.yaml")));
@@ -664,9 +671,9 @@ fn profiles_that_do_not_fit() {
     "#);
     let folder = folder();
     insta::assert_snapshot!(told_in(&folder, FULL, Some("offlin")), @r#"
-    stack.yaml:49:3: error: there is no profile "offlin"
+    stack.yaml:51:3: error: there is no profile "offlin"
        |
-    49 |   offline:
+    51 |   offline:
        |   ^^^^^^^
        |
        = help: did you mean `offline`?
@@ -968,7 +975,7 @@ fn a_byte_order_mark_and_windows_lines_do_not_matter() {
     let unix = parse_in(folder.path(), FULL, None).unwrap();
     assert_eq!(parse_in(folder.path(), &windows, None).unwrap(), unix);
     let told = heads(&windows.replace("\r\nnamespace:", "\r\nnamespce:"));
-    assert_eq!(told, ["14:1: unknown key \"namespce\" at the top level"]);
+    assert_eq!(told, ["15:1: unknown key \"namespce\" at the top level"]);
 }
 
 #[test]
@@ -1172,5 +1179,38 @@ proptest! {
             let starts: Vec<usize> = mistakes.list().iter().map(|it| it.span.start).collect();
             prop_assert!(starts.is_sorted());
         }
+    }
+}
+
+#[test]
+fn dev_of_the_stack_is_a_closed_set() {
+    let mistake = |dev: &str| told(&format!("{}dev: {dev}\n", service("forward:")));
+    insta::assert_snapshot!(mistake("{ resources: fti }"), @r#"
+    stack.yaml:8:19: error: expected one of fit, half, found the text "fti"
+      |
+    8 | dev: { resources: fti }
+      |                   ^^^
+      |
+      = help: did you mean `fit`?
+    "#);
+    insta::assert_snapshot!(mistake("{ resource: fit }"), @r#"
+    stack.yaml:8:8: error: unknown key "resource" in dev
+      |
+    8 | dev: { resource: fit }
+      |        ^^^^^^^^
+      |
+      = help: did you mean `resources`?
+    "#);
+    let folder = folder();
+    let text = |dev: &str| format!("{}{dev}\n", service("forward:"));
+    for (dev, expected) in [
+        ("", None),
+        ("dev:", None),
+        ("dev: { resources: half }", Some(stack::Resources::Half)),
+        ("profiles: { p: { patch: { dev: { resources: fit } } } }", Some(stack::Resources::Fit)),
+    ] {
+        let profile = dev.starts_with("profiles").then_some("p");
+        let stack = parse_in(folder.path(), &text(dev), profile).unwrap();
+        assert_eq!(stack.dev.resources, expected, "{dev}");
     }
 }

@@ -13,6 +13,8 @@ mod files;
 mod process;
 #[cfg(target_os = "linux")]
 mod relay;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod rerun;
 #[cfg(target_os = "linux")]
 mod serve;
 

@@ -39,7 +39,7 @@ pub fn serve() -> io::Result<()> {
         drop(rest);
         match head {
             // What takes its time is not waited for. Syncs are done in the order in which they come.
-            Request::Restart { .. } | Request::Run { .. } => {
+            Request::Restart { .. } | Request::Rerun { .. } | Request::Run { .. } => {
                 let found = found.clone();
                 std::thread::spawn(move || say(id, &handle(head, &body, &found)));
             }
@@ -65,6 +65,7 @@ fn handle(request: Request, body: &[u8], found: &Arc<Found>) -> Said {
             .map(|port| Answer::Begun { port: Some(port) }.into()),
         Request::Sync { container, files } => sync(found, &container, &files, body),
         Request::Restart { container, grace } => restart(found, &container, grace),
+        Request::Rerun { container } => rerun(found, &container),
         Request::Run { argv } => process::run(&argv, body).map(|ran| Said {
             answer: Answer::Ran {
                 code: ran.code,
@@ -110,4 +111,16 @@ fn sync(found: &Found, container: &str, files: &[Change], body: &[u8]) -> io::Re
 fn restart(found: &Found, container: &str, grace: u64) -> io::Result<Said> {
     let killed = process::end(pid_of(found, container)?, Duration::from_millis(grace))?;
     Ok(Answer::Restarted { killed }.into())
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn rerun(found: &Found, container: &str) -> io::Result<Said> {
+    let pid = pid_of(found, container)?;
+    super::rerun::rerun(container, pid, || process::others_of_container(container, pid))?;
+    Ok(Answer::Restarted { killed: false }.into())
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn rerun(_: &Found, _: &str) -> io::Result<Said> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -32,6 +32,11 @@ pub enum Request {
         /// Milliseconds from SIGTERM to SIGKILL.
         grace: u64,
     },
+    /// Makes a container's first process become its program again, in place; the others in the container are ended.
+    Rerun {
+        /// The container's id, without the runtime's name before it.
+        container: String,
+    },
     /// Runs a command in the node; the bytes are its standard input.
     Run {
         /// Program and arguments.
@@ -73,7 +78,7 @@ pub enum Answer {
         /// In the order of the request.
         files: Vec<Done>,
     },
-    /// To [`Request::Restart`].
+    /// To [`Request::Restart`] and [`Request::Rerun`].
     Restarted {
         /// Whether it took a SIGKILL.
         killed: bool,

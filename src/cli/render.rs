@@ -16,7 +16,7 @@ pub(super) async fn run(global: &Global) -> Result<()> {
     let stack = Arc::new(global.stack()?);
     let state = State::of(&stack.root)?;
     let planner = Arc::new(Mutex::new(Planner::load(&state.digests())));
-    let prepared = prepare::prepare(stack, planner, &state).await?;
+    let prepared = prepare::prepare(stack, planner, &state, None).await?;
     prepared
         .rendered
         .notes

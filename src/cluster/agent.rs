@@ -386,6 +386,24 @@ impl Agent {
             other => Err(
                 Failure::failed(format!("cannot restart in node {}", self.node)).cause(why(other)),
             ),
+<<<<<<< HEAD
+=======
+        }
+    }
+
+    /// Starts a container's program anew where it runs: what was synced stays, and the kubelet notices nothing. The
+    /// container's other processes are ended.
+    ///
+    /// # Errors
+    /// When the container is not there, or it cannot be done; then the program runs on.
+    pub async fn rerun(&self, container: &str) -> Result<()> {
+        let request = Request::Rerun { container: bare(container) };
+        match self.ask(&request, &[]).await?.head {
+            Answer::Restarted { .. } => Ok(()),
+            other => {
+                Err(Failure::failed(format!("cannot restart in node {}", self.node)).cause(why(other)))
+            }
+>>>>>>> main
         }
     }
 

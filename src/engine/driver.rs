@@ -19,9 +19,11 @@ use crate::ready::{self, Readiness};
 use crate::stack::{self, Stack};
 use crate::state::State;
 use crate::view::Views;
-use crate::watch::Watcher;
+use crate::sync::Said;
+use crate::watch::{Change, Watcher};
 
 use super::bus::Bus;
+use super::live::{Live, Looked, Then};
 use super::machine::{Effect, Input, Machine, Row, Stage};
 use super::prepare::{self, Prepared};
 use super::stages::{self, Built};
@@ -113,6 +115,7 @@ enum Report {
         service: String,
         generation: u64,
         target: ready::Target,
+        prepared: Arc<Prepared>,
     },
     /// A stage took this long.
     Took {
@@ -128,6 +131,12 @@ enum Report {
     },
     /// A file changed while its image was built.
     Changed,
+    /// The image that a service was to keep is not there any more.
+    Gone(String),
+    /// A few build contexts were looked at.
+    Looked(Looked),
+    /// What became of files that were to go into containers.
+    Synced(Said),
     /// A service's forwards have changed.
     Forwards(ForwardChange),
     /// All that was asked for has come to an end, like this.
@@ -159,6 +168,7 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
     };
     let driver = Driver {
         planner: Arc::new(Mutex::new(Planner::load(&state.digests()))),
+        live: Live::new(state.clone()),
         file,
         profile: None,
         state,
@@ -191,6 +201,7 @@ struct Driver {
     bus: Bus,
     machine: Machine,
     planner: Arc<Mutex<Planner>>,
+    live: Live,
     world: Option<Arc<World>>,
     /// What the cluster says; this receiver knows what the driver has seen of it.
     views: Option<Views>,
@@ -248,7 +259,7 @@ impl Driver {
                 }
                 () = changed(&mut self.views) => self.look(),
                 () = at(deadline) => self.give(Input::Tick),
-                () = Watcher::changed(&mut self.watching) => self.files_changed(),
+                change = Watcher::changed(&mut self.watching) => self.files_changed(change),
             }
             self.show();
         }
@@ -290,7 +301,7 @@ impl Driver {
                 let _ = reply.send(None);
             }
             Command::Restart { services, reply } => self.restart(services, reply),
-            Command::Sync { service: _, reply } => drop(reply.send(None)),
+            Command::Sync { service, reply } => self.sync(&service, reply),
             Command::Down { volumes, reply } => return self.down(volumes, reply).await,
         }
         false
@@ -308,7 +319,11 @@ impl Driver {
                 service,
                 generation,
                 target,
+                prepared,
             } => {
+                if let Some(world) = &self.world {
+                    self.live.applied(&prepared, &service, world);
+                }
                 self.applied.insert(service.clone(), (target, None));
                 self.extra.entry(service.clone()).or_default().starting = Some(Instant::now());
                 let done = Input::Done {
@@ -336,6 +351,12 @@ impl Driver {
                 }
             }
             Report::Changed => self.give(Input::Changed),
+            Report::Gone(service) => {
+                self.live.drop_base(&service);
+                self.give(Input::Changed);
+            }
+            Report::Looked(looked) => self.looked(looked),
+            Report::Synced(said) => self.synced(said),
             Report::Forwards(change) => {
                 if let Some(warning) = change.warning {
                     self.bus
@@ -386,6 +407,7 @@ impl Driver {
             self.reports.clone(),
         );
         let hooks_due = std::mem::take(&mut self.hooks_due);
+        let bases = self.live.bases();
         let work = async move {
             let stack = tokio::task::spawn_blocking(move || stack::read(&file, profile.as_deref()));
             let stack = Arc::new(
@@ -396,7 +418,7 @@ impl Driver {
             if hooks_due {
                 hooks::run(&stack, &stack.hooks.before_build, "beforeBuild").await?;
             }
-            let forwards = reports.clone();
+            let (forwards, synced) = (reports.clone(), reports.clone());
             let connect = async {
                 match world {
                     Some(world) => {
@@ -407,7 +429,8 @@ impl Driver {
                     }
                     None => {
                         let changed = move |change| drop(forwards.send(Report::Forwards(change)));
-                        World::connect(&stack, &state, &bus, Box::new(changed))
+                        let said = move |said| drop(synced.send(Report::Synced(said)));
+                        World::connect(&stack, &state, &bus, Box::new(changed), Box::new(said))
                             .await
                             .map(Arc::new)
                     }
@@ -415,7 +438,7 @@ impl Driver {
             };
             let (world, mut prepared) = tokio::try_join!(
                 connect,
-                prepare::prepare(Arc::clone(&stack), planner, &state)
+                prepare::prepare(Arc::clone(&stack), planner, &state, Some(bases))
             )?;
             prepared.settle_in(&world.facts(), &world.cluster.choice)?;
             Ok((world, Arc::new(prepared)))
@@ -460,6 +483,7 @@ impl Driver {
         if let Some(watcher) = &mut self.watching {
             watcher.follow(&prepared);
         }
+        self.live.prepared(&prepared, &world);
         self.give(Input::Prepared {
             run,
             result: Ok(prepared.targets()),
@@ -618,6 +642,7 @@ impl Driver {
         self.preparing.cancel();
         self.give(Input::Halt);
         self.views = None;
+        self.live.clear();
         let removed = match self.world.take() {
             Some(world) => {
                 let _ = world.forwards.set(Vec::new()).await;
@@ -656,7 +681,7 @@ impl Driver {
         if !on {
             self.watching = None;
         } else if self.watching.is_none() {
-            let mut watcher = Watcher::new(self.file.clone(), self.bus.clone());
+            let mut watcher = Watcher::new(&self.file, self.bus.clone());
             if let Some(current) = &self.current {
                 watcher.follow(current);
             }
@@ -664,8 +689,83 @@ impl Driver {
         }
     }
 
-    fn files_changed(&mut self) {
-        self.give(Input::Changed);
+    /// What costs little is done at once; all else waits until no more changes.
+    fn files_changed(&mut self, change: Change) {
+        let looks = self.current.as_ref().filter(|_| !self.machine.is_preparing());
+        let look = looks.and_then(|current| self.live.look(&change, current, &self.planner));
+        match look {
+            Some(look) => {
+                let reports = self.reports.clone();
+                tokio::task::spawn_blocking(move || drop(reports.send(Report::Looked(look()))));
+            }
+            None => self.read_again(change),
+        }
+    }
+
+    fn looked(&mut self, looked: Looked) {
+        let Some(world) = self.world.clone().filter(|_| !self.machine.is_preparing()) else {
+            return;
+        };
+        let rows = self.machine.rows();
+        let ready = |service: &str, image: &str| {
+            let row = rows.iter().find(|row| row.name == service);
+            row.is_some_and(|row| row.applied && row.image.as_deref() == Some(image))
+        };
+        let watching = &mut self.watching;
+        let follow = |plan: &crate::build::ImagePlan| {
+            if let Some(watcher) = watching {
+                watcher.follow_context(&plan.context);
+            }
+        };
+        if let Then::Prepare(change) = self.live.looked(looked, &world, ready, follow) {
+            self.read_again(change);
+        }
+    }
+
+    fn read_again(&mut self, change: Change) {
+        match &self.watching {
+            Some(watcher) if !change.settled => watcher.later(change),
+            _ => {
+                self.live.since(change.since);
+                self.give(Input::Changed);
+            }
+        }
+    }
+
+    fn synced(&mut self, said: Said) {
+        match said {
+            Said::Synced {
+                service,
+                line,
+                time,
+            } => {
+                self.bus.note(Level::Info, Some(&service), line);
+                self.took(&service, "sync", time);
+            }
+            Said::Output { service, line } => self.bus.note(Level::Info, Some(&service), line),
+            Said::Refused { service, dest, why } => {
+                if self.live.refuse(&service, dest) {
+                    let line = format!("cannot be synced, so that its image is built: {why}");
+                    self.bus.note(Level::Warning, Some(&service), line);
+                    self.give(Input::Changed);
+                }
+            }
+        }
+    }
+
+    fn sync(&self, service: &str, reply: Reply) {
+        let (Some(world), Some(current)) = (&self.world, &self.current) else {
+            let _ = reply.send(Some(super::world::not_connected()));
+            return;
+        };
+        match self.live.all_of(&current.stack, service) {
+            Some(wanted) => world.keeper.anew(Arc::new(wanted), reply),
+            None => {
+                let failure = Failure::usage(format!("{service} has nothing that is synced"))
+                    .remedy("`sync` of the service in stack.yaml says what is; llmdev up SERVICE builds it");
+                let _ = reply.send(Some(failure));
+            }
+        }
     }
 
     /// Tells the machine what the cluster says of each service that is applied, where that is news.
@@ -802,6 +902,7 @@ async fn run_stage(
         Stage::Build => match stages::build(context).await {
             Ok(Built::Yes) => done(Ok(())),
             Ok(Built::Changed) => Report::Changed,
+            Ok(Built::Gone) => Report::Gone(service.clone()),
             Err(failure) => done(Err(failure)),
         },
         Stage::Load => done(stages::load(context).await),
@@ -810,6 +911,7 @@ async fn run_stage(
                 service,
                 generation,
                 target,
+                prepared: Arc::clone(&context.prepared),
             },
             Err(failure) => done(Err(failure)),
         },

@@ -273,6 +273,11 @@ impl Machine {
         late.chain(retries).min()
     }
 
+    /// Whether the files are being read, so that what changes is read again in any case.
+    pub fn is_preparing(&self) -> bool {
+        self.preparing
+    }
+
     /// Whether nothing is under way.
     pub fn is_settled(&self) -> bool {
         !self.unsettled

@@ -3,6 +3,7 @@
 pub mod bus;
 pub mod driver;
 mod hooks;
+pub mod live;
 pub mod machine;
 pub mod prepare;
 pub mod remove;

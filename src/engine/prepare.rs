@@ -13,6 +13,7 @@ use crate::render::{self, Object, Rendered, fit};
 use crate::stack::{ServiceId, Stack};
 use crate::state::State;
 
+use super::live::{Bases, Synced};
 use super::machine::Target;
 
 /// Objects of these kinds wait for what their service depends on; all others are applied at once.
@@ -33,11 +34,13 @@ pub struct Prepared {
     pub stack: Arc<Stack>,
     /// The image of each service that has a build.
     pub plans: BTreeMap<ServiceId, Arc<ImagePlan>>,
+    /// The services that keep the image they have, and hold newer files beside it. Their plans have that image's name.
+    pub synced: BTreeMap<ServiceId, Synced>,
     /// The objects.
     pub rendered: Rendered,
 }
 
-/// Reads the build contexts and renders the manifests.
+/// Reads the build contexts and renders the manifests. With `bases`, services may keep the image that they have.
 ///
 /// # Errors
 /// When something of it cannot be read, or is wrong.
@@ -45,8 +48,10 @@ pub async fn prepare(
     stack: Arc<Stack>,
     planner: Arc<Mutex<Planner>>,
     state: &State,
+    bases: Option<Bases>,
 ) -> Result<Prepared> {
-    let plans = plan(Arc::clone(&stack), planner, state.digests()).await?;
+    let mut plans = plan(Arc::clone(&stack), planner, state.digests()).await?;
+    let synced = bases.map(|bases| bases.pin(&stack, &mut plans)).unwrap_or_default();
     let images = plans
         .values()
         .map(|plan| (plan.spec.image.clone(), plan.reference.clone()))
@@ -55,6 +60,7 @@ pub async fn prepare(
     Ok(Prepared {
         stack,
         plans,
+        synced,
         rendered,
     })
 }

@@ -39,6 +39,8 @@ pub enum Built {
     Yes,
     /// A file changed while it was read: all has to be prepared anew.
     Changed,
+    /// The image that the service was to keep is not there any more.
+    Gone,
 }
 
 /// Builds the service's image and those that it requires, unless Docker has them.
@@ -47,6 +49,11 @@ pub enum Built {
 /// When a build fails.
 pub async fn build(context: &Context) -> Result<Built> {
     match context.prepared.plans.get(&context.service) {
+        Some(plan) if context.prepared.synced.contains_key(&context.service) => {
+            // The files are newer than the image: it cannot be built from them.
+            let there = context.world.docker.image_id(&plan.reference).await?.is_some();
+            Ok(if there { Built::Yes } else { Built::Gone })
+        }
         Some(plan) => build_one(context, Arc::clone(plan)).await,
         None => Ok(Built::Yes),
     }
@@ -56,8 +63,9 @@ fn build_one(context: &Context, plan: Arc<ImagePlan>) -> BoxFuture<'_, Result<Bu
     Box::pin(async move {
         for required in plan.spec.requires.values() {
             let plan = Arc::clone(&context.prepared.plans[required]);
-            if build_one(context, plan).await? == Built::Changed {
-                return Ok(Built::Changed);
+            match build_one(context, plan).await? {
+                Built::Yes => {}
+                other => return Ok(other),
             }
         }
         let world = &context.world;

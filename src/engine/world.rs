@@ -23,6 +23,7 @@ use crate::forward::{Dialer, ForwardChange, Forwards, TcpDial};
 use crate::owner::Owner;
 use crate::stack::Stack;
 use crate::state::State;
+use crate::sync::{Keeper, Means, Said};
 use crate::view::{self, Scope, Views};
 
 use super::bus::Bus;
@@ -44,6 +45,8 @@ pub struct World {
     pub forwards: Forwards,
     /// Gets images into the nodes; none where the nodes need no loading.
     pub loader: Option<Loader>,
+    /// Gets files into containers.
+    pub keeper: Keeper,
     /// A build that waits for its turn.
     pub turns: Semaphore,
     /// Held by whoever builds a reference, so that no two build the same.
@@ -64,6 +67,7 @@ impl World {
         state: &State,
         bus: &Bus,
         changed: Changed,
+        said: Box<dyn Fn(Said) + Send + Sync>,
     ) -> Result<Self> {
         let say = |line: String| bus.note(Level::Info, None, line);
         let (docker, cluster) = tokio::try_join!(
@@ -85,16 +89,22 @@ impl World {
             }
         };
         let (facts, nodes) = tokio::join!(Facts::ask(&client, &owner), nodes);
-        let (loader, dialer) = match nodes? {
-            Some(nodes) => {
-                let agents = Arc::new(agents(docker.api(), &nodes)?);
+        let nodes = nodes?;
+        let agents = match &nodes {
+            Some(nodes) => Some(Arc::new(agents(docker.api(), nodes)?)),
+            None => None,
+        };
+        let (loader, dialer) = match nodes.zip(agents.clone()) {
+            Some((nodes, agents)) => {
                 let loader = Loader::new(docker.api(), &nodes, &state.dir);
                 let loader = loader.with_agents(Arc::clone(&agents));
-                (Some(loader), Dialer::Near(near(agents), client))
+                (Some(loader), Dialer::Near(near(agents), client.clone()))
             }
-            None => (None, Dialer::Api(client)),
+            None => (None, Dialer::Api(client.clone())),
         };
-        let forwards = Forwards::new(views.clone(), dialer, changed, end.clone());
+        let means = Means { client, agents };
+        let keeper = Keeper::start(means, views.clone(), state.synced(), said);
+        let forwards = Forwards::new(keeper.views.clone(), dialer, changed, end.clone());
         Ok(World {
             docker,
             cluster,
@@ -102,6 +112,7 @@ impl World {
             views,
             forwards,
             loader,
+            keeper,
             turns: Semaphore::new(BUILDS),
             building: tokio::sync::Mutex::default(),
             facts: Mutex::new(Arc::new(facts)),

@@ -70,7 +70,7 @@ impl Board {
             }
             let warning = problem
                 .as_ref()
-                .map(|text| format!("port {}: {text}", status.local));
+                .map(|text| format!("{text} ({}:{} leads there)", status.address, status.local));
             status.problem = problem;
             let service = service.clone();
             let forwards = of(&rows, &service);

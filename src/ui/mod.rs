@@ -1,6 +1,7 @@
 //! What people see: words and colours for phases, failures, tables, and progress.
 
 pub mod failure;
+pub mod news;
 pub mod progress;
 pub mod table;
 

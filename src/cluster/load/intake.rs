@@ -199,12 +199,15 @@ impl Intake {
 
     /// What Docker is told to push to.
     pub fn repository(&self) -> String {
-        let path = self
-            .shared
+        format!("127.0.0.1:{}/{}", self.port, self.path())
+    }
+
+    /// The repository's path, which has a secret in it.
+    pub fn path(&self) -> &str {
+        self.shared
             .prefix
             .trim_start_matches("/v2/")
-            .trim_end_matches('/');
-        format!("127.0.0.1:{}/{path}", self.port)
+            .trim_end_matches('/')
     }
 
     /// Lets one push in. The one before it, if any, is forgotten.

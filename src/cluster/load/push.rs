@@ -68,7 +68,7 @@ pub async fn push(
             image.reference
         ));
         // The path has a secret in it.
-        failure.cause(error.to_string().replace(&repository, "llmdev's intake"))
+        failure.cause(error.to_string().replace(intake.path(), "…"))
     };
     tagged.map_err(|error| Unpushed::Failed(failed(error)))?;
     let temporary = Tag {
@@ -93,13 +93,15 @@ pub async fn push(
     };
     let end = tokio::select! {
         end = pushing => end.map_err(failed),
-        () = called_in_time => Err(Failure::failed("Docker did not call back")),
+        () = called_in_time => Err(Failure::failed("cannot push").cause("it does not call")),
     };
     drop(temporary);
     let received = intake.take();
     match end {
         Ok(()) => pushed(received, &tag, image).map_err(Unpushed::Failed),
-        Err(failure) if received.requests == 0 => Err(Unpushed::Unreachable(failure.line())),
+        Err(failure) if received.requests == 0 => {
+            Err(Unpushed::Unreachable(failure.causes.join(": ")))
+        }
         Err(failure) => Err(Unpushed::Failed(failure)),
     }
 }

@@ -69,7 +69,13 @@ pub async fn pass(
     let diff_id_of = |path: &str| match path.strip_prefix("blobs/sha256/") {
         Some(hex) => {
             let digest = format!("sha256:{hex}");
-            Some((skip.diff_id)(&digest).unwrap_or(digest))
+            // A compressed blob that nobody knows could be any layer.
+            let is_layer = images.iter().any(|image| image.diff_ids.contains(&digest));
+            if is_layer {
+                Some(digest)
+            } else {
+                (skip.diff_id)(&digest)
+            }
         }
         None => old_ids.get(path.strip_suffix("/layer.tar")?).cloned(),
     };

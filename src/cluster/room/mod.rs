@@ -10,7 +10,7 @@ pub use facts::{Class, Facts, Node, Taint};
 
 use super::Choice;
 use crate::error::{Failure, Result};
-use crate::render::Rendered;
+use crate::render::{Rendered, quantity};
 use crate::stack::{Resources, Stack};
 
 use place::Placed;
@@ -66,12 +66,15 @@ fn remedy(stack: &Stack, placed: &Placed, facts: &Facts, choice: &Choice) -> Str
         all.push("`dev: { resources: fit }` in stack.yaml lowers CPU requests".to_owned());
     }
     let others = facts.others();
-    if others.cpu > 0 || others.memory > 0 {
-        all.push(format!(
-            "stop what else runs (it has {} cpu, {} memory)",
-            crate::render::quantity::cpu(others.cpu),
-            crate::render::quantity::about(others.memory)
-        ));
+    let mut taken = Vec::new();
+    if others.cpu > 0 {
+        taken.push(format!("{} cpu", quantity::cpu(others.cpu)));
+    }
+    if others.memory > 0 {
+        taken.push(format!("{} memory", quantity::about(others.memory)));
+    }
+    if !taken.is_empty() {
+        all.push(format!("stop what else runs (it has {})", taken.join(", ")));
     }
     all.push(match &choice.flavor {
         super::Flavor::Minikube(profile) => {
