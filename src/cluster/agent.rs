@@ -386,8 +386,6 @@ impl Agent {
             other => Err(
                 Failure::failed(format!("cannot restart in node {}", self.node)).cause(why(other)),
             ),
-<<<<<<< HEAD
-=======
         }
     }
 
@@ -403,7 +401,6 @@ impl Agent {
             other => {
                 Err(Failure::failed(format!("cannot restart in node {}", self.node)).cause(why(other)))
             }
->>>>>>> main
         }
     }
 
