@@ -90,11 +90,8 @@ fn every_command_has_help_with_an_example() {
     for name in names {
         let help = project.run(&[&name, "--help"]);
         assert_eq!(help.code, 0, "{help:?}");
-        assert!(
-            help.out.contains(&format!("  llmdev {name}")),
-            "{}",
-            help.out
-        );
+        let example = help.out.split("Example").nth(1).unwrap_or_default();
+        assert!(example.contains(&format!("llmdev {name}")), "{}", help.out);
     }
 }
 
@@ -178,9 +175,25 @@ fn a_stack_that_cannot_be_read_ends_with_3() {
         assert_eq!(ran.code, 3, "{ran:?}");
         assert!(ran.err.contains(said), "{}", ran.err);
     }
-    let broken = stack("{}", "    forwrad: [8000]\n").run(&["up"]);
+    let broken = stack("{}", "  api: { dependsOn: [wbe], forwrad: [8000] }\n").run(&["up"]);
     assert_eq!(broken.code, 3);
-    insta::assert_snapshot!(broken.err, @"");
+    insta::assert_snapshot!(broken.err, @r#"
+    stack.yaml:8:22: error: there is no service "wbe"
+      |
+    8 |   api: { dependsOn: [wbe], forwrad: [8000] }
+      |                      ^^^
+      |
+      = help: did you mean `web`?
+
+    stack.yaml:8:28: error: unknown key "forwrad" in service "api"
+      |
+    8 |   api: { dependsOn: [wbe], forwrad: [8000] }
+      |                            ^^^^^^^
+      |
+      = help: did you mean `forward`?
+
+    error: stack.yaml has 2 mistakes
+    "#);
 }
 
 #[test]
@@ -332,7 +345,19 @@ fn init_writes_a_stack_that_renders_and_replaces_none() {
         .find(|line| line.starts_with("name:"))
         .expect("a name")
         .to_owned();
-    insta::assert_snapshot!(written.replace(&name, "name: NAME"), @"");
+    insta::assert_snapshot!(written.replace(&name, "name: NAME"), @r#"
+    apiVersion: llmdev/v1
+    name: NAME
+    render:
+      - kustomize: k8s/overlays/dev
+    services:
+      cache:
+        build: { context: images/c, image: registry.example/shop/cache-image }
+        forward: ["8123:80"]
+      web:
+        build: { context: services/web, image: shop/web }
+        forward: [8000]
+    "#);
     let rendered = project.run(&["render"]);
     assert_eq!(rendered.code, 0, "{rendered:?}");
     assert!(

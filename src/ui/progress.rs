@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
+use super::echo::Quiet;
 use super::{BAD, FAINT, STRONG, WARN, duration, paint, sign, word};
 use crate::event::{Event, Level, Phase, ServiceStatus, Status, What};
 
@@ -22,9 +23,8 @@ const WIDEST_NAME: usize = 28;
 /// The column of times.
 const CLOCK: usize = 10;
 
-/// What a line takes beside the name and the reason: the sign, the phase, the time, what is between them, and room at
-/// the end for the `^C` that a terminal writes there.
-const AROUND: usize = 2 + 2 + 8 + CLOCK + 2 + 3;
+/// What a line takes beside the name and the reason: the sign, the phase, the time, and what is between them.
+const AROUND: usize = 2 + 2 + 8 + CLOCK + 2;
 
 /// Shows events as they come.
 #[derive(Debug)]
@@ -41,6 +41,7 @@ enum Screen {
         lines: BTreeMap<String, Line>,
         /// Of the column of names.
         width: usize,
+        quiet: Option<Quiet>,
     },
     /// No lines of services.
     Notes,
@@ -67,6 +68,7 @@ impl Progress {
                 all: MultiProgress::new(),
                 lines: BTreeMap::new(),
                 width: 0,
+                quiet: Quiet::enter(),
             }
         } else {
             Screen::Plain {
@@ -127,7 +129,8 @@ impl Progress {
 
     /// Leaves the lines as they are and lets go of the screen.
     pub fn finish(&mut self) {
-        if let Screen::Live { lines, .. } = &mut self.screen {
+        if let Screen::Live { lines, quiet, .. } = &mut self.screen {
+            quiet.take();
             lines.values().for_each(Line::leave);
             lines.clear();
         }
@@ -135,7 +138,10 @@ impl Progress {
 
     /// Takes away the lines of services that are no longer in the stack, and makes room for the longest name.
     fn only(&mut self, status: &Status) {
-        if let Screen::Live { all, lines, width } = &mut self.screen {
+        if let Screen::Live {
+            all, lines, width, ..
+        } = &mut self.screen
+        {
             let longest = status.services.iter().map(|row| row.name.chars().count());
             *width = longest.max().unwrap_or(0).min(WIDEST_NAME);
             lines.retain(|name, line| {
@@ -150,7 +156,9 @@ impl Progress {
 
     fn row(&mut self, row: &ServiceStatus) {
         match &mut self.screen {
-            Screen::Live { all, lines, width } => {
+            Screen::Live {
+                all, lines, width, ..
+            } => {
                 let line = lines
                     .entry(row.name.clone())
                     .or_insert_with(|| Line::new(all));
