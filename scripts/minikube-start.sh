@@ -58,6 +58,6 @@ case $state in
 esac
 use_profile "$state"
 build_llmdev
-"$llmdev" up "$@"
+"$llmdev" up "$@" || exit # it has said why
 next_steps
 say "scripts/minikube-cleanup.sh takes it all away"

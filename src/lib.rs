@@ -10,7 +10,7 @@
 //! 6. [`view`] and [`ready`]: what the cluster says of those objects, watched; and whether a service is ready.
 //! 7. [`forward`] and [`logs`]: local ports that hold, and the services' output.
 //! 8. [`watch`] and [`sync`]: file changes, and the short way for them into running containers.
-//! 9. [`diagnose`]: why a service is not ready, with the remedy.
+//! 9. [`diagnose`]: why a service is not ready, with the remedy; and [`doctor`]: what this machine lacks.
 //!
 //! [`engine`] decides what happens when (pure) and drives it (effects); [`daemon`] keeps it running and answers
 //! clients; [`cli`] and [`ui`] are what people type and see; [`event`] is what all of them say to each other;
@@ -23,6 +23,7 @@ pub mod cli;
 pub mod cluster;
 pub mod daemon;
 pub mod diagnose;
+pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod event;

@@ -7,6 +7,10 @@ use crate::daemon::client::Client;
 use crate::daemon::{lock, server};
 use crate::error::{Failure, Result};
 
+pub(super) const HELP: &str = "Example:
+  llmdev daemon status
+  llmdev daemon stop        ports close, the cluster is left as it is";
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]

@@ -2,13 +2,21 @@
 
 mod build;
 mod daemon;
+mod doctor;
 mod down;
+mod editor;
 mod events;
+mod exec;
+mod init;
+mod jsonc;
 mod logs;
+mod open;
 mod render;
 mod restart;
 mod status;
+mod survey;
 mod sync;
+mod terminal;
 mod up;
 mod watch;
 mod why;
@@ -93,6 +101,15 @@ enum Command {
     /// Replace the pods of services
     #[command(after_help = restart::HELP)]
     Restart(restart::Args),
+    /// Run a command in a service's newest pod
+    #[command(after_help = exec::HELP)]
+    Exec(exec::Args),
+    /// A shell in a service's newest pod
+    #[command(after_help = exec::SHELL_HELP)]
+    Shell(exec::ShellArgs),
+    /// Open a service in the browser
+    #[command(after_help = open::HELP)]
+    Open(open::Args),
     /// Send all files that `sync` covers into the running containers again
     #[command(after_help = sync::HELP)]
     Sync(sync::Args),
@@ -106,7 +123,17 @@ enum Command {
     #[command(after_help = events::HELP)]
     Events,
     /// The background process of this stack
+    #[command(after_help = daemon::HELP)]
     Daemon(daemon::Args),
+    /// Check this machine: Docker, the cluster, programs, limits, ports
+    #[command(after_help = doctor::HELP)]
+    Doctor,
+    /// Write a stack.yaml for the project in this folder
+    #[command(after_help = init::HELP)]
+    Init(init::Args),
+    /// Set an editor up for this stack
+    #[command(after_help = editor::HELP)]
+    Editor(editor::Args),
     /// Print the JSON Schema of stack.yaml, for editors
     #[command(after_help = "Example:\n  llmdev schema > .vscode/llmdev.schema.json")]
     Schema,
@@ -149,17 +176,23 @@ pub fn main() -> ExitCode {
         Err(error) => Err(Failure::environment("cannot start").because(error)),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
-            ui::failure::print(&failure);
+            print_failure(&failure);
             ExitCode::from(failure.kind.exit_code())
         }
     }
 }
 
-async fn run(cli: Cli) -> Result<()> {
+async fn run(cli: Cli) -> Result<ExitCode> {
     let global = cli.global;
-    match cli.command {
+    let done = match cli.command {
+        Command::Exec(args) => return exec::run(&global, args).await,
+        Command::Shell(args) => return exec::shell(&global, args).await,
+        Command::Doctor => return doctor::run(&global).await,
+        Command::Open(args) => open::run(&global, args).await,
+        Command::Init(args) => init::run(&global, args).await,
+        Command::Editor(args) => editor::run(&global, args),
         Command::Up(args) => up::run(&global, args).await,
         Command::Down(args) => down::run(&global, args).await,
         Command::Status(args) => status::run(&global, args).await,
@@ -181,7 +214,13 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Man => clap_mangen::Man::new(Cli::command())
             .render(&mut std::io::stdout())
             .map_err(|error| Failure::failed("cannot print").because(error)),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// The last thing on the screen.
+fn print_failure(failure: &Failure) {
+    ui::failure::print(failure);
 }
 
 impl Global {

@@ -9,13 +9,14 @@ use crate::daemon::protocol::{Answer, Request};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Status;
 use crate::state::State;
+use crate::ui::news::News;
 use crate::ui::progress::Progress;
 use crate::ui::{self, GOOD, STRONG, paint, table};
 
 pub(super) const HELP: &str = "Examples:
   llmdev up
   llmdev up r2r             only r2r and what it depends on
-  llmdev up --follow        and follow the output of all services
+  llmdev up --follow        and follow the output, and what is built anew
   llmdev up --no-watch      as it is now, whatever changes afterwards";
 
 #[derive(Debug, clap::Args)]
@@ -69,7 +70,31 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
         None => super::status::print_status(global, &state).await?,
     }
     if args.follow {
-        return super::logs::follow_all(global, &args.services).await;
+        return stay(global, &state, &args.services).await;
+    }
+    Ok(())
+}
+
+/// Follows the output of the services, and says what is built anew meanwhile.
+async fn stay(global: &Global, state: &State, services: &[String]) -> Result<()> {
+    tokio::select! {
+        end = super::logs::follow_all(global, services) => end,
+        end = news(state), if !global.json() => end,
+    }
+}
+
+async fn news(state: &State) -> Result<()> {
+    let Some(mut client) = Client::connect(state).await? else {
+        return Ok(());
+    };
+    client.ask(&Request::Events).await?;
+    let mut news = News::default();
+    while let Some(answer) = client.answer().await? {
+        if let Answer::Event(event) = answer {
+            for line in news.lines(&event) {
+                anstream::eprintln!("{line}");
+            }
+        }
     }
     Ok(())
 }
@@ -103,6 +128,9 @@ pub(super) async fn follow(
             },
             _ = tokio::signal::ctrl_c() => {
                 if interrupted {
+                    if let Some(progress) = &mut progress {
+                        progress.finish();
+                    }
                     std::process::exit(i32::from(Kind::Interrupted.exit_code()));
                 }
                 interrupted = true;

@@ -1,6 +1,8 @@
 //! What people see: words and colours for phases, failures, tables, and progress.
 
+mod echo;
 pub mod failure;
+pub mod news;
 pub mod progress;
 pub mod table;
 

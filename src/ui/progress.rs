@@ -1,10 +1,13 @@
 //! `up` as it goes on: one live line a service on a terminal, plain lines elsewhere.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use chrono::Utc;
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
+use super::echo::Quiet;
 use super::{BAD, FAINT, STRONG, WARN, duration, paint, sign, word};
 use crate::event::{Event, Level, Phase, ServiceStatus, Status, What};
 
@@ -13,6 +16,15 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// The widest a line may be when the terminal does not say how wide it is.
 const WIDTH: usize = 100;
+
+/// Longer names are cut.
+const WIDEST_NAME: usize = 28;
+
+/// The column of times.
+const CLOCK: usize = 10;
+
+/// What a line takes beside the name and the reason: the sign, the phase, the time, and what is between them.
+const AROUND: usize = 2 + 2 + 8 + CLOCK + 2;
 
 /// Shows events as they come.
 #[derive(Debug)]
@@ -27,7 +39,12 @@ enum Screen {
     Live {
         all: MultiProgress,
         lines: BTreeMap<String, Line>,
+        /// Of the column of names.
+        width: usize,
+        quiet: Option<Quiet>,
     },
+    /// No lines of services.
+    Notes,
     /// A line a change.
     Plain {
         said: BTreeMap<String, (Phase, Option<String>)>,
@@ -37,8 +54,10 @@ enum Screen {
 #[derive(Debug)]
 struct Line {
     bar: ProgressBar,
-    phase: Option<Phase>,
-    since: Instant,
+    /// And whether there is nothing to say of it.
+    phase: Option<(Phase, bool)>,
+    /// When it last began to move.
+    began: Option<Instant>,
 }
 
 impl Progress {
@@ -48,6 +67,8 @@ impl Progress {
             Screen::Live {
                 all: MultiProgress::new(),
                 lines: BTreeMap::new(),
+                width: 0,
+                quiet: Quiet::enter(),
             }
         } else {
             Screen::Plain {
@@ -60,10 +81,19 @@ impl Progress {
         }
     }
 
+    /// Shows notes only: for what is not about how services come up.
+    pub fn notes() -> Self {
+        Progress {
+            screen: Screen::Notes,
+            status: None,
+        }
+    }
+
     /// Shows an event.
     pub fn show(&mut self, event: &Event) {
         match &event.what {
             What::Snapshot(status) => {
+                self.only(status);
                 status.services.iter().for_each(|row| self.row(row));
                 self.status = Some(status.clone());
             }
@@ -80,7 +110,7 @@ impl Progress {
                 level,
                 service,
                 text,
-            } => self.note(*level, service.as_deref(), text),
+            } => self.say(&note(*level, service.as_deref(), text)),
         }
     }
 
@@ -93,38 +123,48 @@ impl Progress {
     pub fn say(&self, line: &str) {
         match &self.screen {
             Screen::Live { all, .. } => all.suspend(|| anstream::eprintln!("{line}")),
-            Screen::Plain { .. } => anstream::eprintln!("{line}"),
+            Screen::Plain { .. } | Screen::Notes => anstream::eprintln!("{line}"),
         }
     }
 
     /// Leaves the lines as they are and lets go of the screen.
     pub fn finish(&mut self) {
-        if let Screen::Live { lines, .. } = &mut self.screen {
-            lines.values().for_each(|line| line.bar.abandon());
+        if let Screen::Live { lines, quiet, .. } = &mut self.screen {
+            quiet.take();
+            lines.values().for_each(Line::leave);
             lines.clear();
         }
     }
 
-    fn note(&self, level: Level, service: Option<&str>, text: &str) {
-        let lead = match level {
-            Level::Info => paint(FAINT, "note:"),
-            Level::Warning => paint(WARN, "warning:"),
-            Level::Error => paint(BAD, "error:"),
-        };
-        let whom = service
-            .map(|name| format!("{}: ", paint(STRONG, name)))
-            .unwrap_or_default();
-        self.say(&format!("{lead} {whom}{text}"));
+    /// Takes away the lines of services that are no longer in the stack, and makes room for the longest name.
+    fn only(&mut self, status: &Status) {
+        if let Screen::Live {
+            all, lines, width, ..
+        } = &mut self.screen
+        {
+            let longest = status.services.iter().map(|row| row.name.chars().count());
+            *width = longest.max().unwrap_or(0).min(WIDEST_NAME);
+            lines.retain(|name, line| {
+                let stays = status.services.iter().any(|row| &row.name == name);
+                if !stays {
+                    all.remove(&line.bar);
+                }
+                stays
+            });
+        }
     }
 
     fn row(&mut self, row: &ServiceStatus) {
         match &mut self.screen {
-            Screen::Live { all, lines } => {
+            Screen::Live {
+                all, lines, width, ..
+            } => {
                 let line = lines
                     .entry(row.name.clone())
                     .or_insert_with(|| Line::new(all));
-                line.show(row);
+                line.show(row, *width);
             }
+            Screen::Notes => {}
             Screen::Plain { said } => {
                 let now = (row.phase, row.reason.clone());
                 let before = said.insert(row.name.clone(), now.clone());
@@ -155,89 +195,185 @@ impl Default for Progress {
     }
 }
 
+/// A note's line.
+pub(super) fn note(level: Level, service: Option<&str>, text: &str) -> String {
+    let lead = match level {
+        Level::Info => paint(FAINT, "note:"),
+        Level::Warning => paint(WARN, "warning:"),
+        Level::Error => paint(BAD, "error:"),
+    };
+    let whom = service
+        .map(|name| format!("{}: ", paint(STRONG, name)))
+        .unwrap_or_default();
+    format!("{lead} {whom}{text}")
+}
+
 impl Line {
     fn new(all: &MultiProgress) -> Self {
         let bar = all.add(ProgressBar::no_length());
         Line {
             bar,
             phase: None,
-            since: Instant::now(),
+            began: None,
         }
     }
 
-    fn show(&mut self, row: &ServiceStatus) {
-        let moving = matches!(
-            row.phase,
-            Phase::Building | Phase::Loading | Phase::Applying | Phase::Starting
-        );
-        if self.phase != Some(row.phase) {
-            self.bar.set_style(style(row.phase, moving));
-            if moving && self.phase.is_none_or(is_still) {
-                self.since = Instant::now();
-                self.bar.reset_elapsed();
-            }
-            if moving {
-                self.bar.enable_steady_tick(TICK);
-            } else {
-                self.bar.disable_steady_tick();
-            }
-            self.phase = Some(row.phase);
-        }
-        let reason = row.reason.as_deref().unwrap_or_default();
-        let took = match row.phase {
-            Phase::Ready => paint(FAINT, duration(self.since.elapsed())),
-            _ => paint(
-                if row.phase == Phase::Failed {
-                    BAD
-                } else {
-                    FAINT
-                },
-                one_line(reason),
-            ),
+    fn show(&mut self, row: &ServiceStatus, width: usize) {
+        let reason = match row.phase {
+            Phase::Ready => "",
+            _ => row.reason.as_deref().unwrap_or_default(),
         };
-        self.bar.set_prefix(format!("{:<16}", row.name));
-        self.bar.set_message(took);
+        let now = (row.phase, reason.is_empty());
+        if self.phase != Some(now) {
+            self.enter(row, now);
+        }
+        let left = console_width().saturating_sub(width + AROUND);
+        self.bar
+            .set_prefix(format!("{:<width$}", fit(&row.name, width)));
+        self.bar.set_message(paint(
+            if row.phase == Phase::Failed {
+                BAD
+            } else {
+                FAINT
+            },
+            fit(reason, left),
+        ));
         self.bar.tick();
+    }
+
+    fn enter(&mut self, row: &ServiceStatus, now: (Phase, bool)) {
+        let moving = is_moving(row.phase);
+        let same = self.phase.is_some_and(|(phase, _)| phase == row.phase);
+        if moving && !self.phase.is_some_and(|(phase, _)| is_moving(phase)) {
+            self.began = Some(Instant::now());
+        }
+        let time = match row.phase {
+            Phase::Ready => match self.began.take() {
+                Some(began) => Time::Took(began.elapsed()),
+                None => Time::None,
+            },
+            Phase::Failed | Phase::Stopped => Time::None,
+            // It waits for nothing that could be named.
+            Phase::Pending if now.1 => Time::None,
+            _ => Time::Runs,
+        };
+        if !same {
+            // What went on before this client came counts as well.
+            let before = match self.phase {
+                None => (Utc::now() - row.since).to_std().unwrap_or_default(),
+                Some(_) => Duration::ZERO,
+            };
+            drop(self.bar.clone().with_elapsed(before));
+        }
+        self.bar.set_style(style(row.phase, &time));
+        if let Time::Runs = time {
+            self.bar.enable_steady_tick(TICK);
+        } else {
+            self.bar.disable_steady_tick();
+        }
+        self.phase = Some(now);
+    }
+
+    /// As it is, but nothing that seems to go on.
+    fn leave(&self) {
+        self.bar.disable_steady_tick();
+        if let Some((phase, _)) = self.phase.filter(|(phase, _)| *phase != Phase::Ready) {
+            self.bar.set_style(style(phase, &Time::None));
+        }
+        self.bar.abandon();
     }
 }
 
-fn is_still(phase: Phase) -> bool {
+/// What stands in the column of times.
+enum Time {
+    /// Nothing.
+    None,
+    /// How long it took.
+    Took(Duration),
+    /// How long the phase goes on.
+    Runs,
+}
+
+fn is_moving(phase: Phase) -> bool {
     matches!(
         phase,
-        Phase::Pending | Phase::Ready | Phase::Failed | Phase::Stopped
+        Phase::Building | Phase::Loading | Phase::Applying | Phase::Starting
     )
 }
 
-/// What fits beside the name and the phase, so that no line wraps.
-fn one_line(text: &str) -> String {
-    let width = console_width().saturating_sub(40).max(20);
-    let line = text.lines().next().unwrap_or_default();
+/// The first line of a text, cut to so many characters, so that no line wraps.
+fn fit(text: &str, width: usize) -> String {
+    let line = text.trim_start().lines().next().unwrap_or_default();
     if line.chars().count() <= width {
         return line.to_owned();
     }
-    line.chars().take(width - 1).chain(['…']).collect()
+    let kept = line.chars().take(width.saturating_sub(1));
+    kept.chain(['…']).collect()
 }
 
 fn console_width() -> usize {
-    rustix::termios::tcgetwinsize(std::io::stderr()).map_or(WIDTH, |size| usize::from(size.ws_col))
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    size.map(|size| usize::from(size.ws_col))
+        .ok()
+        .filter(|width| *width > 0)
+        .unwrap_or(WIDTH)
 }
 
-fn style(phase: Phase, moving: bool) -> ProgressStyle {
+/// Tenths of seconds, so that the column keeps its shape while it runs.
+fn clock(time: Duration) -> String {
+    match time.as_secs() {
+        0..60 => format!("{:.1} s", time.as_millis() as f64 / 1000.0),
+        _ => duration(time),
+    }
+}
+
+fn style(phase: Phase, time: &Time) -> ProgressStyle {
     let (mark, colour) = sign(phase);
-    let head = format!(
-        "{} {{prefix}} {}",
-        paint(colour, mark),
-        paint(colour, format!("{:<9}", word(phase)))
-    );
-    let template = match moving {
-        true => format!(
-            "{} {{prefix}} {} {{elapsed:>4}}  {{msg}}",
-            paint(colour, "{spinner}"),
-            paint(colour, format!("{:<9}", word(phase)))
-        ),
-        false => format!("{head}       {{msg}}"),
+    let mark = if is_moving(phase) && matches!(time, Time::Runs) {
+        "{spinner}"
+    } else {
+        mark
     };
+    let took = match time {
+        Time::None => format!("{:>CLOCK$}", ""),
+        Time::Took(took) => format!("{:>CLOCK$}", clock(*took)),
+        Time::Runs => "{clock}".to_owned(),
+    };
+    let template = format!(
+        "{} {{prefix}}  {}{}  {{msg}}",
+        paint(colour, mark),
+        paint(colour, format!("{:<8}", word(phase))),
+        paint(FAINT, took),
+    );
     ProgressStyle::with_template(&template)
         .expect("the template is well-formed")
+        .with_key(
+            "clock",
+            |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _ = write!(out, "{:>CLOCK$}", clock(state.elapsed()));
+            },
+        )
         .tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_to_their_width() {
+        let cut = |text| fit(text, 10);
+        assert_eq!(cut("short"), "short");
+        assert_eq!(cut("  waits for a database"), "waits for…");
+        assert_eq!(cut("first\nsecond"), "first");
+        assert_eq!(fit("x", 0), "…");
+    }
+
+    #[test]
+    fn times_keep_their_column() {
+        let told = |ms| clock(Duration::from_millis(ms));
+        let all = [told(40), told(5_000), told(59_940), told(600_000)];
+        assert_eq!(all, ["0.0 s", "5.0 s", "59.9 s", "10 m 00 s"]);
+        assert!(all.iter().all(|text| text.len() < CLOCK));
+    }
 }
