@@ -58,6 +58,8 @@ pub fn merge(
     for entry in entries {
         let text = shown(entry, &unit, 2);
         match old.iter().position(|one| same(one, entry)) {
+            // Whatever its layout.
+            Some(index) if old[index] == *entry => {}
             Some(index) => edits.push((found.entries[index].clone(), text)),
             None => new.push(format!("\n{unit}{unit}{text}")),
         }
