@@ -250,6 +250,15 @@ impl Stack {
         numbers.filter(mine).collect()
     }
 
+    /// A daemon whose end was announced is gone soon after.
+    pub fn until_no_daemon_runs(&self) {
+        let began = Instant::now();
+        while !self.daemons().is_empty() {
+            assert!(began.elapsed() < PATIENCE, "a daemon still runs: {:?}", self.daemons());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// `kill -9` of the daemon; returns when it has gone.
     pub fn kill_daemon(&self) {
         let Some(pid) = self.daemon() else { return };
