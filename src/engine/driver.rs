@@ -631,11 +631,9 @@ impl Driver {
         if failure.kind == Kind::Interrupted {
             return;
         }
-        let mut text = failure.line();
-        if let Some(first) = failure.detail.first().filter(|_| failure.kind == Kind::Config) {
-            text = format!("{text}: {}", first.trim());
-        }
-        self.bus.note(Level::Error, None, text);
+        // The first mistake of a file, with its place; `status` has them all.
+        let mistake = failure.detail.first().filter(|_| failure.kind == Kind::Config);
+        self.bus.note(Level::Error, None, mistake.cloned().unwrap_or_else(|| failure.line()));
     }
 
     fn restart(&mut self, services: BTreeSet<String>, reply: Reply) {

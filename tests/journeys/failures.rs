@@ -29,7 +29,12 @@ fn a_dockerfile_that_fails() {
         "Dockerfile",
         "FROM busybox:1\nRUN echo first words; echo last words >&2; exit 3\n",
     ));
-    up.saying(&["web/Dockerfile:2", "last words", "exited with code 3", "try: `llmdev logs --build web`"]);
+    up.saying(&[
+        "web/Dockerfile:2",
+        "last words",
+        "exited with code 3",
+        "try: `llmdev logs --build web`",
+    ]);
     let build = stack
         .run(&["logs", "--build", "web"])
         .ends()
@@ -109,7 +114,10 @@ fn configuration_that_is_missing() {
 
 #[test]
 fn a_pod_that_no_node_takes() {
-    let (_stack, up) = fails_with(4, sleeper("app").with("resources", json!({"requests": {"cpu": "1000"}})));
+    let (_stack, up) = fails_with(
+        4,
+        sleeper("app").with("resources", json!({"requests": {"cpu": "1000"}})),
+    );
     up.saying(&["no room for app", "nothing was applied", "try:"]);
 
     let mut elsewhere = sleeper("app");
