@@ -25,6 +25,7 @@ use crate::watch::{Change, Watcher};
 use super::bus::Bus;
 use super::live::{Live, Looked, Then};
 use super::machine::{Effect, Input, Machine, Row, Stage};
+use super::old_pod::OldPod;
 use super::prepare::{self, Prepared};
 use super::stages::{self, Built};
 use super::world::World;
@@ -156,6 +157,7 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
         cluster: None,
         services: Vec::new(),
         watching: false,
+        failure: None,
     });
     let (commands, asked) = mpsc::channel(16);
     let (reports, reported) = mpsc::unbounded_channel();
@@ -180,6 +182,7 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
         stages: BTreeMap::new(),
         preparing: CancellationToken::new(),
         applied: BTreeMap::new(),
+        replaced: BTreeSet::new(),
         extra: BTreeMap::new(),
         waiting: Vec::new(),
         watching: None,
@@ -213,6 +216,8 @@ struct Driver {
     preparing: CancellationToken,
     /// What was applied for each service, and what the machine was last told of it.
     applied: BTreeMap<String, (ready::Target, Option<Readiness>)>,
+    /// Pods of older versions that were told to go, by uid.
+    replaced: BTreeSet<String>,
     extra: BTreeMap<String, Extra>,
     waiting: Vec<Reply>,
     watching: Option<Watcher>,
@@ -598,6 +603,9 @@ impl Driver {
     /// Tells whoever waits how it came out; what failed is looked into first.
     fn settled(&mut self) {
         let (rows, failure) = (self.machine.rows(), self.machine.failure().cloned());
+        if let Some(failure) = failure.as_ref().filter(|_| self.waiting.is_empty()) {
+            self.say_failure(failure);
+        }
         let (world, reports, current) = (
             self.world.clone(),
             self.reports.clone(),
@@ -616,6 +624,16 @@ impl Driver {
             }
             let _ = reports.send(Report::Ended(end));
         });
+    }
+
+    /// Nobody waits, as after an edit: it is said to whoever looks.
+    fn say_failure(&self, failure: &Failure) {
+        if failure.kind == Kind::Interrupted {
+            return;
+        }
+        // The first mistake of a file, with its place; `status` has them all.
+        let mistake = failure.detail.first().filter(|_| failure.kind == Kind::Config);
+        self.bus.note(Level::Error, None, mistake.cloned().unwrap_or_else(|| failure.line()));
     }
 
     fn restart(&mut self, services: BTreeSet<String>, reply: Reply) {
@@ -774,13 +792,22 @@ impl Driver {
         let view = Arc::clone(&views.borrow_and_update());
         self.say_reachable(view.unreachable.as_deref());
         let now = k8s_openapi::jiff::Timestamp::now();
-        let mut news = Vec::new();
+        let (mut news, mut old_pods) = (Vec::new(), Vec::new());
         for (service, (target, told)) in &mut self.applied {
-            let readiness = ready::readiness(&view, target, now);
+            let mut readiness = ready::readiness(&view, target, now);
+            if matches!(readiness, Readiness::Failed(_))
+                && let Some(old) = OldPod::of(&view, target, now)
+            {
+                readiness = Readiness::waiting(old.reason());
+                old_pods.push((service.clone(), old));
+            }
             if told.as_ref() != Some(&readiness) {
                 *told = Some(readiness.clone());
                 news.push((service.clone(), readiness));
             }
+        }
+        for (service, old) in old_pods {
+            self.replace(service, old);
         }
         for (service, readiness) in news {
             if readiness == Readiness::Ready {
@@ -794,6 +821,24 @@ impl Driver {
             }
             self.give(Input::Readiness { service, readiness });
         }
+    }
+
+    /// Deletes a pod that is in its successor's way, once.
+    fn replace(&mut self, service: String, old: OldPod) {
+        let Some(world) = self.world.clone() else { return };
+        if !self.replaced.insert(old.uid.clone()) {
+            return;
+        }
+        let bus = self.bus.clone();
+        tokio::spawn(async move {
+            match old.delete(world.cluster.client.clone()).await {
+                Ok(()) => bus.note(Level::Warning, Some(&service), old.note()),
+                Err(error) => {
+                    let failure = Failure::failed(old.reason()).because(error);
+                    bus.note(Level::Error, Some(&service), failure.line());
+                }
+            }
+        });
     }
 
     fn say_reachable(&mut self, unreachable: Option<&str>) {
@@ -846,7 +891,10 @@ impl Driver {
             .as_ref()
             .map(|world| world.cluster.choice.context.clone());
         let watching = self.watching.is_some();
-        if same && before.cluster == cluster && before.watching == watching {
+        let failure = self.machine.failure();
+        let failure = failure.filter(|one| one.kind != Kind::Interrupted).cloned();
+        let same = same && before.watching == watching && before.failure == failure;
+        if same && before.cluster == cluster {
             rows.into_iter().for_each(|row| self.bus.service(row));
         } else {
             self.bus.snapshot(Status {
@@ -854,6 +902,7 @@ impl Driver {
                 cluster,
                 services: rows,
                 watching,
+                failure,
             });
         }
     }

@@ -5,6 +5,7 @@ pub mod driver;
 mod hooks;
 pub mod live;
 pub mod machine;
+mod old_pod;
 pub mod prepare;
 pub mod remove;
 mod rows;

@@ -84,11 +84,19 @@ fn build_one(context: &Context, plan: Arc<ImagePlan>) -> BoxFuture<'_, Result<Bu
             (context.say)(line.to_owned());
         };
         let built = world.docker.build(&plan, &mut lines, &context.cancel).await;
-        match built? {
+        match built.map_err(|failure| with_a_way_on(failure, &plan.name))? {
             Outcome::Built(_) => Ok(Built::Yes),
             Outcome::Changed(_) => Ok(Built::Changed),
         }
     })
+}
+
+/// A Dockerfile that fails says itself what is wrong with it; here is the rest of its output.
+fn with_a_way_on(mut failure: Failure, service: &str) -> Failure {
+    if failure.kind == Kind::Failed && failure.remedy.is_none() {
+        failure.remedy = Some(format!("`llmdev logs --build {service}` has all the build said"));
+    }
+    failure
 }
 
 /// A build's output, kept for `llmdev logs --build`.

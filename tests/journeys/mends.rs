@@ -52,7 +52,7 @@ fn a_stateful_set_is_mended_though_its_old_pod_never_gets_ready() {
     stack.write("web/index.html", "two");
     // Kubernetes by itself would wait for the broken pod for ever.
     let note = events.until_note("pod web-0");
-    assert!(note.contains("old version"), "{note}");
+    assert!(note.contains("older version never gets ready"), "{note}");
     events.until("it is mended", |status| {
         status.services[0].phase == Phase::Ready
     });
