@@ -11,6 +11,7 @@ mod init;
 mod jsonc;
 mod logs;
 mod open;
+mod prune;
 mod render;
 mod restart;
 mod status;
@@ -109,6 +110,9 @@ enum Command {
     /// Open a service in the browser
     #[command(after_help = open::HELP)]
     Open(open::Args),
+    /// Remove old images that llmdev made, in Docker and in the nodes
+    #[command(after_help = prune::HELP)]
+    Prune(prune::Args),
     /// Stop acting on file changes
     #[command(after_help = watch::HELP)]
     Pause,
@@ -197,6 +201,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Build(args) => build::run(&global, args).await,
         Command::Render => render::run(&global).await,
         Command::Restart(args) => restart::run(&global, args).await,
+        Command::Prune(args) => prune::run(&global, args).await,
         Command::Pause => watch::run(&global, false).await,
         Command::Resume => watch::run(&global, true).await,
         Command::Events => events::run(&global).await,

@@ -7,6 +7,7 @@ pub mod live;
 pub mod machine;
 pub mod prepare;
 pub mod remove;
+mod rest;
 mod rows;
 mod settle;
 mod stages;
