@@ -9,7 +9,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -24,6 +24,18 @@ use serde::Deserialize;
 const GRACE: Duration = Duration::from_millis(500);
 /// More children than these are not taken leave of.
 const CHILDREN: usize = 1024;
+
+/// Where runtimes have what a container was started with: before its id, and after it. containerd, Docker with one of
+/// its own and beside another, CRI-O.
+const BUNDLES: [(&str, &str); 4] = [
+    ("/run/containerd/io.containerd.runtime.v2.task/k8s.io", ""),
+    ("/run/containerd/io.containerd.runtime.v2.task/moby", ""),
+    (
+        "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby",
+        "",
+    ),
+    ("/run/containers/storage/overlay-containers", "userdata"),
+];
 
 /// What a container was started with.
 #[derive(Debug, Deserialize)]
@@ -43,9 +55,14 @@ struct User {
 /// Starts the program of a container anew. `pid`: its first process; `others`: its other processes.
 pub fn rerun(container: &str, pid: u32, others: impl Fn() -> Vec<u32>) -> io::Result<()> {
     let start = Start::of(container)?;
-    let uid = status(pid, "Uid:")?.split_whitespace().next().and_then(|uid| uid.parse().ok());
+    let uid = status(pid, "Uid:")?
+        .split_whitespace()
+        .next()
+        .and_then(|uid| uid.parse().ok());
     if uid != Some(start.user.uid) {
-        return Err(io::Error::other("it runs as another user than it was started as"));
+        return Err(io::Error::other(
+            "it runs as another user than it was started as",
+        ));
     }
     let traced = Traced::stop(pid)?;
     end(&others);
@@ -53,15 +70,22 @@ pub fn rerun(container: &str, pid: u32, others: impl Fn() -> Vec<u32>) -> io::Re
 }
 
 impl Start {
-    /// From containerd, which has it for as long as the container runs.
+    /// From the runtime, which has it for as long as the container runs.
     fn of(container: &str) -> io::Result<Start> {
         #[derive(Deserialize)]
         struct Bundle {
             process: Start,
         }
-        let path = PathBuf::from("/run/containerd/io.containerd.runtime.v2.task/k8s.io").join(container);
-        let text = fs::read(path.join("config.json"))
-            .map_err(|error| io::Error::other(format!("what it was started with is not known: {error}")))?;
+        let text = BUNDLES.iter().find_map(|(folder, below)| {
+            fs::read(
+                Path::new(folder)
+                    .join(container)
+                    .join(below)
+                    .join("config.json"),
+            )
+            .ok()
+        });
+        let text = text.ok_or_else(|| io::Error::other("what it was started with is not known"))?;
         let Bundle { process } = serde_json::from_slice(&text)?;
         Ok(process)
     }
@@ -74,7 +98,9 @@ impl Start {
         }
         let path = self.env.iter().find_map(|one| one.strip_prefix("PATH="));
         let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        path.split(':').map(|folder| format!("{folder}/{name}")).collect()
+        path.split(':')
+            .map(|folder| format!("{folder}/{name}"))
+            .collect()
     }
 }
 
@@ -113,21 +139,38 @@ struct Traced {
 
 impl Traced {
     fn stop(pid: u32) -> io::Result<Traced> {
-        let memory = File::options().read(true).write(true).open(format!("/proc/{pid}/mem"))?;
+        let memory = File::options()
+            .read(true)
+            .write(true)
+            .open(format!("/proc/{pid}/mem"))?;
         let gate = gate(pid, &memory)?;
         let pid = pid_of(pid);
         // All threads, so that none of them acts on what happens to its children.
         kill(pid, Signal::SIGSTOP)?;
-        let regs = Self::seize(pid).inspect_err(|_| drop(kill(pid, Signal::SIGCONT).ok()))?;
-        Ok(Traced { pid, memory, regs, gate })
+        let regs = Self::seize(pid).inspect_err(|_| {
+            let _ = kill(pid, Signal::SIGCONT);
+        })?;
+        Ok(Traced {
+            pid,
+            memory,
+            regs,
+            gate,
+        })
     }
 
     fn seize(pid: Pid) -> io::Result<arch::Regs> {
         let deadline = Instant::now() + GRACE;
-        while !status(pid.as_raw().unsigned_abs(), "State:")?.trim().starts_with('T') && Instant::now() < deadline {
+        while !status(pid.as_raw().unsigned_abs(), "State:")?
+            .trim()
+            .starts_with('T')
+            && Instant::now() < deadline
+        {
             std::thread::sleep(Duration::from_millis(1));
         }
-        ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_TRACEEXEC)?;
+        ptrace::seize(
+            pid,
+            ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_TRACEEXEC,
+        )?;
         ptrace::interrupt(pid)?;
         loop {
             match wait(pid)? {
@@ -142,7 +185,10 @@ impl Traced {
     fn become_anew(&self, start: &Start) -> io::Result<()> {
         let done = self.prepare(start).and_then(|prepared| {
             self.take_leave();
-            self.call(libc::SYS_execve, &[prepared.program, prepared.argv, prepared.envp])
+            self.call(
+                libc::SYS_execve,
+                &[prepared.program, prepared.argv, prepared.envp],
+            )
         });
         if done.is_err() {
             // It goes on as if nothing had been.
@@ -157,9 +203,20 @@ impl Traced {
     fn prepare(&self, start: &Start) -> io::Result<Prepared> {
         let programs = start.programs();
         let mut blob = Blob::default();
-        let programs: Vec<usize> = programs.iter().map(|text| blob.text(text)).collect::<io::Result<_>>()?;
-        let args: Vec<usize> = start.args.iter().map(|text| blob.text(text)).collect::<io::Result<_>>()?;
-        let env: Vec<usize> = start.env.iter().map(|text| blob.text(text)).collect::<io::Result<_>>()?;
+        let programs: Vec<usize> = programs
+            .iter()
+            .map(|text| blob.text(text))
+            .collect::<io::Result<_>>()?;
+        let args: Vec<usize> = start
+            .args
+            .iter()
+            .map(|text| blob.text(text))
+            .collect::<io::Result<_>>()?;
+        let env: Vec<usize> = start
+            .env
+            .iter()
+            .map(|text| blob.text(text))
+            .collect::<io::Result<_>>()?;
         let folder = blob.text(&start.cwd)?;
         let zeros = blob.zeros(64);
         let size = blob.0.len() + 8 * (args.len() + env.len() + 4);
@@ -168,11 +225,19 @@ impl Traced {
         self.memory.write_all_at(&blob.0, at)?;
         let here = |offset: usize| at + offset as u64;
         self.call(libc::SYS_chdir, &[here(folder)])?;
-        let here_is = |program: &&usize| self.call(libc::SYS_faccessat, &[AT_FDCWD, here(**program), 1]).is_ok();
+        let here_is = |program: &&usize| {
+            self.call(libc::SYS_faccessat, &[AT_FDCWD, here(**program), 1])
+                .is_ok()
+        };
         let program = programs.iter().find(here_is).copied();
-        let program = program.ok_or_else(|| io::Error::other("its program is not there any more"))?;
+        let program =
+            program.ok_or_else(|| io::Error::other("its program is not there any more"))?;
         self.default_signals(here(zeros));
-        Ok(Prepared { program: here(program), argv: here(argv), envp: here(envp) })
+        Ok(Prepared {
+            program: here(program),
+            argv: here(argv),
+            envp: here(envp),
+        })
     }
 
     /// Ignored and blocked signals stay so over an `execve`.
@@ -188,12 +253,21 @@ impl Traced {
     /// Children that have ended, and open files, which may be ports that it listens on.
     fn take_leave(&self) {
         for _ in 0..CHILDREN {
-            if !self.call(libc::SYS_wait4, &[u64::MAX, 0, WNOHANG, 0]).is_ok_and(|child| child > 0) {
+            if !self
+                .call(libc::SYS_wait4, &[u64::MAX, 0, WNOHANG, 0])
+                .is_ok_and(|child| child > 0)
+            {
                 break;
             }
         }
-        if self.call(libc::SYS_close_range, &[3, u64::from(u32::MAX), 0]).is_err() {
-            let files = fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().flatten();
+        if self
+            .call(libc::SYS_close_range, &[3, u64::from(u32::MAX), 0])
+            .is_err()
+        {
+            let files = fs::read_dir(format!("/proc/{}/fd", self.pid))
+                .into_iter()
+                .flatten()
+                .flatten();
             let numbers = files.filter_map(|file| file.file_name().to_str()?.parse().ok());
             for number in numbers.filter(|&number: &u64| number > 2) {
                 let _ = self.call(libc::SYS_close, &[number]);
@@ -203,14 +277,19 @@ impl Traced {
 
     /// Makes it do a system call.
     fn call(&self, number: libc::c_long, arguments: &[u64]) -> io::Result<u64> {
-        arch::set(self.pid, arch::calling(self.regs, self.gate, number as u64, arguments))?;
+        arch::set(
+            self.pid,
+            arch::calling(self.regs, self.gate, number as u64, arguments),
+        )?;
         // Into the call, and out of it.
         for _ in 0..2 {
             loop {
                 ptrace::syscall(self.pid, None)?;
                 match wait(self.pid)? {
                     WaitStatus::PtraceSyscall(_) => break,
-                    WaitStatus::PtraceEvent(_, _, event) if event == libc::PTRACE_EVENT_EXEC => return Ok(0),
+                    WaitStatus::PtraceEvent(_, _, event) if event == libc::PTRACE_EVENT_EXEC => {
+                        return Ok(0);
+                    }
                     // Signals and stops that come now are not for the program that is to come.
                     WaitStatus::Stopped(..) | WaitStatus::PtraceEvent(..) => {}
                     _ => return Err(io::ErrorKind::NotFound.into()),
@@ -218,7 +297,9 @@ impl Traced {
             }
         }
         match arch::result(arch::get(self.pid)?) {
-            result if (-4095..0).contains(&result) => Err(io::Error::from_raw_os_error(-result as i32)),
+            result if (-4095..0).contains(&result) => {
+                Err(io::Error::from_raw_os_error(-result as i32))
+            }
             result => Ok(result as u64),
         }
     }
@@ -241,7 +322,8 @@ struct Blob(Vec<u8>);
 impl Blob {
     fn text(&mut self, text: &str) -> io::Result<usize> {
         let at = self.0.len();
-        self.0.extend_from_slice(CString::new(text)?.as_bytes_with_nul());
+        self.0
+            .extend_from_slice(CString::new(text)?.as_bytes_with_nul());
         Ok(at)
     }
 
@@ -255,7 +337,10 @@ impl Blob {
     /// An array of pointers to texts in it, with a null at its end.
     fn pointers(&mut self, base: u64, texts: &[usize]) -> usize {
         let at = self.zeros(0);
-        texts.iter().for_each(|&text| self.0.extend_from_slice(&(base + text as u64).to_ne_bytes()));
+        texts.iter().for_each(|&text| {
+            self.0
+                .extend_from_slice(&(base + text as u64).to_ne_bytes())
+        });
         self.zeros(8);
         at
     }
@@ -273,15 +358,25 @@ fn wait(pid: Pid) -> io::Result<WaitStatus> {
 /// A system call instruction in the process's vDSO.
 fn gate(pid: u32, memory: &File) -> io::Result<u64> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let range = maps.lines().find(|line| line.ends_with("[vdso]")).and_then(|line| {
-        let (from, to) = line.split(' ').next()?.split_once('-')?;
-        Some((u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?))
-    });
+    let range = maps
+        .lines()
+        .find(|line| line.ends_with("[vdso]"))
+        .and_then(|line| {
+            let (from, to) = line.split(' ').next()?.split_once('-')?;
+            Some((
+                u64::from_str_radix(from, 16).ok()?,
+                u64::from_str_radix(to, 16).ok()?,
+            ))
+        });
     let (from, to) = range.ok_or_else(|| io::Error::other("it has no vDSO"))?;
     let mut code = vec![0; (to - from) as usize];
     memory.read_exact_at(&mut code, from)?;
-    let found = code.windows(arch::CALL.len()).position(|bytes| bytes == arch::CALL);
-    found.map(|at| from + at as u64).ok_or_else(|| io::Error::other("its vDSO makes no system call"))
+    let found = code
+        .windows(arch::CALL.len())
+        .position(|bytes| bytes == arch::CALL);
+    found
+        .map(|at| from + at as u64)
+        .ok_or_else(|| io::Error::other("its vDSO makes no system call"))
 }
 
 fn status(pid: u32, field: &str) -> io::Result<String> {

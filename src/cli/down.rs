@@ -31,7 +31,7 @@ pub(super) struct Args {
 pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
     let stack = global.stack()?;
     let state = State::of(&stack.root)?;
-    let mut progress = Progress::new();
+    let mut progress = Progress::notes();
     match Client::connect(&state).await? {
         Some(mut client) => {
             client

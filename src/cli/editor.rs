@@ -67,7 +67,7 @@ pub(super) fn run(global: &Global, args: Args) -> Result<()> {
 
 fn merged(before: &str, tasks: &[Value]) -> Result<String, jsonc::Wrong> {
     let text = if before.trim().is_empty() {
-        "{\n  \"version\": \"2.0.0\"\n}\n"
+        "{\n  \"version\": \"2.0.0\",\n  \"tasks\": []\n}\n"
     } else {
         before
     };

@@ -67,11 +67,20 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
         Failure::failed(format!("cannot write {}", file.display())).because(error)
     })?;
     let names: Vec<_> = services.iter().map(|one| one.name.as_str()).collect();
-    print(&format!(
-        "wrote {}: {}\nlook it through, then: llmdev doctor, llmdev up",
-        file.display(),
-        names.join(", ")
-    ))
+    print(&format!("wrote {}: {}", file.display(), names.join(", ")))?;
+    for image in found.images.iter().filter(|image| {
+        let used = |one: &Proposal| {
+            let build = one.build.as_ref();
+            build.is_some_and(|build| build.context == image.context)
+        };
+        !services.iter().any(used)
+    }) {
+        print(&format!(
+            "no workload's image is called like {}/Dockerfile: say whose `build:` it is",
+            image.context
+        ))?;
+    }
+    print("look it through, then: llmdev doctor, llmdev up")
 }
 
 /// The lines of `render:`, and what they mean.
@@ -116,6 +125,7 @@ async fn objects(root: &Path, steps: &[(String, RenderStep)]) -> Result<Vec<Obje
         RenderStep::Manifests(globs) => RenderStep::Manifests(globs.clone()),
     };
     let stack = Stack {
+        dev: Default::default(),
         name: name_of(root),
         root: root.to_owned(),
         file: root.join(stack::FILE_NAME),

@@ -16,6 +16,7 @@ mod render;
 mod restart;
 mod status;
 mod survey;
+mod sync;
 mod terminal;
 mod up;
 mod watch;
@@ -110,6 +111,9 @@ enum Command {
     /// Open a service in the browser
     #[command(after_help = open::HELP)]
     Open(open::Args),
+    /// Send all files that `sync` covers into the running containers again
+    #[command(after_help = sync::HELP)]
+    Sync(sync::Args),
     /// Remove old images that llmdev made, in Docker and in the nodes
     #[command(after_help = prune::HELP)]
     Prune(prune::Args),
@@ -201,6 +205,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Build(args) => build::run(&global, args).await,
         Command::Render => render::run(&global).await,
         Command::Restart(args) => restart::run(&global, args).await,
+        Command::Sync(args) => sync::run(&global, args).await,
         Command::Prune(args) => prune::run(&global, args).await,
         Command::Pause => watch::run(&global, false).await,
         Command::Resume => watch::run(&global, true).await,

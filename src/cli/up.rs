@@ -128,6 +128,9 @@ pub(super) async fn follow(
             },
             _ = tokio::signal::ctrl_c() => {
                 if interrupted {
+                    if let Some(progress) = &mut progress {
+                        progress.finish();
+                    }
                     std::process::exit(i32::from(Kind::Interrupted.exit_code()));
                 }
                 interrupted = true;

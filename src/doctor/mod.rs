@@ -97,9 +97,9 @@ pub async fn examine(stack: Result<Stack>) -> Vec<Check> {
         }
     };
     let daemon_and_ports = async {
-        let (mut checks, status) = daemon.await;
+        let (mut checks, answer) = daemon.await;
         if let Some(stack) = stack {
-            checks.extend(ports::check(stack, status.as_ref()).await);
+            checks.extend(ports::check(stack, answer.as_ref()).await);
         }
         checks
     };
@@ -124,7 +124,7 @@ impl Late for Vec<Check> {
     }
 }
 
-impl Late for (Vec<Check>, Option<Status>) {
+impl Late for (Vec<Check>, Option<(u32, Status)>) {
     fn late(check: Check) -> Self {
         (vec![check], None)
     }
@@ -160,7 +160,7 @@ fn about(stack: &Result<Stack>) -> Check {
     }
 }
 
-async fn daemon(state: &State) -> (Vec<Check>, Option<Status>) {
+async fn daemon(state: &State) -> (Vec<Check>, Option<(u32, Status)>) {
     let mut checks = vec![writable(state)];
     let mut client = match Client::connect(state).await {
         Ok(Some(client)) => client,
@@ -188,7 +188,7 @@ async fn daemon(state: &State) -> (Vec<Check>, Option<Status>) {
     });
     let asked = client.ask(&Request::Status).await;
     match (asked, client.answer().await) {
-        (Ok(()), Ok(Some(Answer::Status(status)))) => (checks, Some(*status)),
+        (Ok(()), Ok(Some(Answer::Status(status)))) => (checks, Some((client.daemon.pid, *status))),
         _ => (checks, None),
     }
 }

@@ -7,7 +7,9 @@ use super::Check;
 use crate::event::Status;
 use crate::stack::{ForwardSpec, Stack};
 
-pub(super) async fn check(stack: &Stack, status: Option<&Status>) -> Vec<Check> {
+/// `daemon` is the process of this stack's daemon, and what it says.
+pub(super) async fn check(stack: &Stack, daemon: Option<&(u32, Status)>) -> Vec<Check> {
+    let (daemon, status) = (daemon.map(|it| it.0), daemon.map(|it| &it.1));
     let own: Vec<u16> = status
         .iter()
         .flat_map(|status| &status.services)
@@ -26,24 +28,29 @@ pub(super) async fn check(stack: &Stack, status: Option<&Status>) -> Vec<Check> 
         })
         .collect();
     // Looking for a holder reads much of /proc.
-    let checked = tokio::task::spawn_blocking(move || all(&wanted, &own));
+    let checked = tokio::task::spawn_blocking(move || all(&wanted, &own, daemon));
     checked.await.unwrap_or_default()
 }
 
-fn all(wanted: &[(String, ForwardSpec)], own: &[u16]) -> Vec<Check> {
-    let mine = wanted
-        .iter()
-        .filter(|(_, spec)| own.contains(&spec.local))
-        .count();
-    let taken: Vec<_> = wanted
+fn all(wanted: &[(String, ForwardSpec)], own: &[u16], daemon: Option<u32>) -> Vec<Check> {
+    let taken = wanted
         .iter()
         .filter(|(_, spec)| !own.contains(&spec.local) && !is_free(spec))
+        .map(|(service, spec)| (service, spec, holder(spec.local)));
+    // Also with a port that leads nowhere it is the daemon's.
+    let taken: Vec<_> = taken
+        .filter(|(_, _, holder)| daemon.is_none() || holder.as_ref().map(|it| it.0) != daemon)
         .collect();
-    let free = wanted.len() - mine - taken.len();
+    let held = |spec: &ForwardSpec| own.contains(&spec.local) || !is_free(spec);
+    let free = wanted.iter().filter(|(_, spec)| !held(spec)).count();
+    let mine = wanted.len() - free - taken.len();
     let mut checks: Vec<_> = taken
         .into_iter()
-        .map(|(service, spec)| {
-            let holder = holder(spec.local).unwrap_or_else(|| "another program".to_owned());
+        .map(|(service, spec, holder)| {
+            let holder = match holder {
+                Some((pid, name)) => format!("{name} (process {pid})"),
+                None => "another program".to_owned(),
+            };
             let found = format!("{} of {service} is held by {holder}", spec.local);
             Check::warning("port", found)
                 .remedy("`llmdev up` takes a free one instead and says so; or end that program")
@@ -78,7 +85,7 @@ fn is_free(spec: &ForwardSpec) -> bool {
 }
 
 /// The program that listens on a port, as far as this user may know.
-fn holder(port: u16) -> Option<String> {
+fn holder(port: u16) -> Option<(u32, String)> {
     let sockets: Vec<_> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
@@ -100,7 +107,7 @@ fn holder(port: u16) -> Option<String> {
         });
         if held {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            return Some(format!("{} (process {pid})", name.trim()));
+            return Some((pid, name.trim().to_owned()));
         }
     }
     None
@@ -139,15 +146,17 @@ mod tests {
             address: None,
         };
         let wanted = [("web".to_owned(), spec)];
-        let checks = all(&wanted, &[]);
+        let checks = all(&wanted, &[], None);
         let me = format!("(process {})", std::process::id());
         assert!(checks[0].found.contains(&me), "{checks:?}");
         assert_eq!(
-            all(&wanted, &[port])[0].found,
+            all(&wanted, &[port], None)[0].found,
             "1 forwarded by this stack's daemon"
         );
+        let own = all(&wanted, &[], Some(std::process::id()));
+        assert_eq!(own[0].found, "1 forwarded by this stack's daemon");
         drop(held);
-        assert_eq!(all(&wanted, &[])[0].found, "1 free");
+        assert_eq!(all(&wanted, &[], None)[0].found, "1 free");
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use crate::build::context::What;
 use crate::build::{ImagePlan, Planner};
 use crate::error::Result;
 use crate::stack::{ServiceId, Stack};
 use crate::state::State;
 use crate::sync::base::{Base, Changed, Now};
 use crate::sync::{Rules, Wanted};
-use crate::build::context::What;
 use crate::watch::Change;
 
 use super::prepare::Prepared;
@@ -48,12 +48,25 @@ impl Bases {
     ) -> BTreeMap<ServiceId, Synced> {
         let mut synced = BTreeMap::new();
         for id in stack.ids() {
-            let Some(plan) = plans.get(&id).filter(|_| !is_shared(stack, id)) else { continue };
-            let Ok(wanted) = self.wanted(stack, plan, self.since) else { continue };
+            let Some(plan) = plans.get(&id).filter(|_| !is_shared(stack, id)) else {
+                continue;
+            };
+            let Ok(wanted) = self.wanted(stack, plan, self.since) else {
+                continue;
+            };
             let plan = Arc::clone(plan);
-            let pinned = ImagePlan { reference: wanted.reference.clone(), ..ImagePlan::clone(&plan) };
+            let pinned = ImagePlan {
+                reference: wanted.reference.clone(),
+                ..ImagePlan::clone(&plan)
+            };
             plans.insert(id, Arc::new(pinned));
-            synced.insert(id, Synced { wanted: Arc::new(wanted), plan });
+            synced.insert(
+                id,
+                Synced {
+                    wanted: Arc::new(wanted),
+                    plan,
+                },
+            );
         }
         synced
     }
@@ -61,8 +74,13 @@ impl Bases {
     /// What the service's containers are to hold beyond the image that it has; or the first file that no rule covers.
     fn wanted(&self, stack: &Stack, plan: &ImagePlan, since: Instant) -> Result<Wanted, String> {
         let service = stack.service(plan.service);
-        let base = self.of.get(&service.name).filter(|_| !service.sync.is_empty());
-        let base = base.filter(|_| !self.blocked.contains(&service.name)).ok_or_else(String::new)?;
+        let base = self
+            .of
+            .get(&service.name)
+            .filter(|_| !service.sync.is_empty());
+        let base = base
+            .filter(|_| !self.blocked.contains(&service.name))
+            .ok_or_else(String::new)?;
         let rules = Rules::of(&service.sync, plan);
         let changes = base.difference(plan)?;
         let none = BTreeSet::new();
@@ -73,7 +91,11 @@ impl Bases {
             items,
             context: Arc::clone(&plan.context),
             rules,
-            ports: service.forwards.iter().map(|forward| forward.remote).collect(),
+            ports: service
+                .forwards
+                .iter()
+                .map(|forward| forward.remote)
+                .collect(),
             since,
             number: Wanted::next_number(),
         })
@@ -85,7 +107,9 @@ fn is_shared(stack: &Stack, id: ServiceId) -> bool {
     let image = stack.service(id).build.as_ref().map(|build| &build.image);
     let others = stack.ids().filter(|&other| other != id);
     let builds = others.filter_map(|other| stack.service(other).build.as_ref());
-    builds.into_iter().any(|build| build.requires.values().any(|&needed| needed == id) || Some(&build.image) == image)
+    builds.into_iter().any(|build| {
+        build.requires.values().any(|&needed| needed == id) || Some(&build.image) == image
+    })
 }
 
 /// What a look at a few build contexts came to.
@@ -123,13 +147,30 @@ impl Live {
     /// With what an earlier daemon knew of the images of these services.
     pub fn new(state: State) -> Self {
         let mut of = BTreeMap::new();
-        for entry in std::fs::read_dir(state.bases()).into_iter().flatten().flatten() {
-            if let (Some(service), Some(base)) = (entry.file_name().to_str(), Base::load(&entry.path())) {
+        for entry in std::fs::read_dir(state.bases())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if let (Some(service), Some(base)) =
+                (entry.file_name().to_str(), Base::load(&entry.path()))
+            {
                 of.insert(service.to_owned(), Arc::new(base));
             }
         }
-        let bases = Bases { of, refused: BTreeMap::new(), blocked: BTreeSet::new(), since: Instant::now() };
-        Live { state, bases, latest: BTreeMap::new(), asked: 0, answered: 0 }
+        let bases = Bases {
+            of,
+            refused: BTreeMap::new(),
+            blocked: BTreeSet::new(),
+            since: Instant::now(),
+        };
+        Live {
+            state,
+            bases,
+            latest: BTreeMap::new(),
+            asked: 0,
+            answered: 0,
+        }
     }
 
     /// What a preparation goes by.
@@ -146,14 +187,32 @@ impl Live {
 
     /// All was read: containers are to hold what it says.
     pub fn prepared(&mut self, prepared: &Prepared, world: &World) {
-        let of = |id: &ServiceId| prepared.synced.get(id).map(|synced| Arc::clone(&synced.plan));
+        let of = |id: &ServiceId| {
+            prepared
+                .synced
+                .get(id)
+                .map(|synced| Arc::clone(&synced.plan))
+        };
         let plans = prepared.plans.iter();
-        self.latest = plans.map(|(id, plan)| (*id, of(id).unwrap_or_else(|| Arc::clone(plan)))).collect();
+        self.latest = plans
+            .map(|(id, plan)| (*id, of(id).unwrap_or_else(|| Arc::clone(plan))))
+            .collect();
         for synced in prepared.synced.values() {
             world.keeper.want(Arc::clone(&synced.wanted));
         }
-        let gone = |name: &String| prepared.stack.find(name).is_none_or(|id| prepared.stack.service(id).sync.is_empty());
-        let gone: Vec<String> = self.bases.of.keys().filter(|name| gone(name)).cloned().collect();
+        let gone = |name: &String| {
+            prepared
+                .stack
+                .find(name)
+                .is_none_or(|id| prepared.stack.service(id).sync.is_empty())
+        };
+        let gone: Vec<String> = self
+            .bases
+            .of
+            .keys()
+            .filter(|name| gone(name))
+            .cloned()
+            .collect();
         for name in gone {
             self.drop_base(&name);
             world.keeper.forget(&name);
@@ -162,9 +221,13 @@ impl Live {
 
     /// A service's workload was applied with what was prepared then.
     pub fn applied(&mut self, prepared: &Prepared, service: &str, world: &World) {
-        let Some(id) = prepared.stack.find(service) else { return };
+        let Some(id) = prepared.stack.find(service) else {
+            return;
+        };
         let rules = &prepared.stack.service(id).sync;
-        let Some(plan) = prepared.plans.get(&id).filter(|_| !rules.is_empty()) else { return };
+        let Some(plan) = prepared.plans.get(&id).filter(|_| !rules.is_empty()) else {
+            return;
+        };
         if prepared.synced.contains_key(&id) {
             return;
         }
@@ -199,7 +262,12 @@ impl Live {
     /// A container does not take a path, or nothing at all. Whether that is news.
     pub fn refuse(&mut self, service: &str, dest: Option<String>) -> bool {
         match dest {
-            Some(dest) => self.bases.refused.entry(service.to_owned()).or_default().insert(dest),
+            Some(dest) => self
+                .bases
+                .refused
+                .entry(service.to_owned())
+                .or_default()
+                .insert(dest),
             None => self.bases.blocked.insert(service.to_owned()),
         }
     }
@@ -214,14 +282,24 @@ impl Live {
         let owners = owners(change, current, &self.latest)?;
         self.asked += 1;
         let (order, change) = (self.asked, change.clone());
-        let (stack, latest, bases) = (Arc::clone(&current.stack), self.latest.clone(), self.bases.clone());
+        let (stack, latest, bases) = (
+            Arc::clone(&current.stack),
+            self.latest.clone(),
+            self.bases.clone(),
+        );
         let planner = Arc::clone(planner);
         Some(move || {
             let mut planner = planner.lock().unwrap_or_else(PoisonError::into_inner);
-            let news = owners.into_iter().map(|id| news(&mut planner, &stack, id, &latest, &bases, change.since));
+            let news = owners
+                .into_iter()
+                .map(|id| news(&mut planner, &stack, id, &latest, &bases, change.since));
             // A context that cannot be read is for a whole preparation to complain of.
             let news = news.collect::<Option<Vec<_>>>();
-            Looked { order, change, news: news.map(|news| news.into_iter().flatten().collect()) }
+            Looked {
+                order,
+                change,
+                news: news.map(|news| news.into_iter().flatten().collect()),
+            }
         })
     }
 
@@ -236,8 +314,13 @@ impl Live {
         if looked.order <= self.answered {
             return Then::Nothing;
         }
-        let news = looked.news.filter(|news| news.iter().all(|one| ready(&one.plan.name, &one.wanted.reference)));
-        let Some(news) = news else { return Then::Prepare(looked.change) };
+        let news = looked.news.filter(|news| {
+            news.iter()
+                .all(|one| ready(&one.plan.name, &one.wanted.reference))
+        });
+        let Some(news) = news else {
+            return Then::Prepare(looked.change);
+        };
         self.answered = looked.order;
         for one in news {
             follow(&one.plan);
@@ -253,13 +336,21 @@ impl Live {
         let mut wanted = self.bases.wanted(stack, plan, Instant::now()).ok()?;
         for entry in &plan.context.entries {
             if let What::File { digest, .. } = &entry.what {
-                let now = Some(Now { digest: *digest, mode: entry.mode });
-                let items = wanted.rules.items_of(&Changed { path: entry.path.clone(), now });
+                let now = Some(Now {
+                    digest: *digest,
+                    mode: entry.mode,
+                });
+                let items = wanted.rules.items_of(&Changed {
+                    path: entry.path.clone(),
+                    now,
+                });
                 wanted.items.extend(items);
             }
         }
         let mut seen = BTreeSet::new();
-        wanted.items.retain(|item| seen.insert((item.dest.clone(), item.container.clone())));
+        wanted
+            .items
+            .retain(|item| seen.insert((item.dest.clone(), item.container.clone())));
         Some(wanted)
     }
 }
@@ -271,11 +362,17 @@ fn owners(
     latest: &BTreeMap<ServiceId, Arc<ImagePlan>>,
 ) -> Option<BTreeSet<ServiceId>> {
     let inputs = &current.rendered.inputs;
-    let secrets = current.stack.secrets.iter().map(|secret| secret.env_file.as_path());
+    let secrets = current
+        .stack
+        .secrets
+        .iter()
+        .map(|secret| secret.env_file.as_path());
     let fixed: BTreeSet<&Path> = secrets.chain([current.stack.file.as_path()]).collect();
-    let is_input = |path: &Path| fixed.contains(path) || inputs.iter().any(|input| path.starts_with(input));
+    let is_input =
+        |path: &Path| fixed.contains(path) || inputs.iter().any(|input| path.starts_with(input));
     let is_recipe = |path: &Path| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".dockerignore"))
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().ends_with(".dockerignore"))
             || latest.values().any(|plan| plan.spec.dockerfile == path)
     };
     let mut owners = BTreeSet::new();
@@ -283,7 +380,9 @@ fn owners(
         if is_input(path) || is_recipe(path) {
             return None;
         }
-        let of = latest.iter().filter(|(_, plan)| path.starts_with(&plan.context.root));
+        let of = latest
+            .iter()
+            .filter(|(_, plan)| path.starts_with(&plan.context.root));
         let before = owners.len();
         let of: Vec<ServiceId> = of.map(|(id, _)| *id).collect();
         let known = of.iter().any(|id| owners.contains(id));
@@ -304,14 +403,23 @@ fn news(
     bases: &Bases,
     since: Instant,
 ) -> Option<Option<News>> {
-    let references = latest.iter().map(|(id, plan)| (*id, plan.reference.clone())).collect();
+    let references = latest
+        .iter()
+        .map(|(id, plan)| (*id, plan.reference.clone()))
+        .collect();
     let plan = planner.plan_one(stack, id, &references).ok()?;
-    if latest.get(&id).is_some_and(|latest| latest.reference == plan.reference) {
+    if latest
+        .get(&id)
+        .is_some_and(|latest| latest.reference == plan.reference)
+    {
         return Some(None);
     }
     if is_shared(stack, id) {
         return None;
     }
     let wanted = bases.wanted(stack, &plan, since).ok()?;
-    Some(Some(News { plan: Arc::new(plan), wanted }))
+    Some(Some(News {
+        plan: Arc::new(plan),
+        wanted,
+    }))
 }

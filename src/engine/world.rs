@@ -86,24 +86,16 @@ impl World {
         let applier = Applier::new(client.clone(), owner.clone(), &stack.namespace, &state.dir);
         let nodes = node::of(docker.api(), &cluster.choice.flavor);
         let (facts, nodes) = tokio::join!(Facts::ask(&client, &owner), nodes);
-        let nodes = nodes?;
-        let agents = match &nodes {
+        let (loader, agents, dialer) = match nodes? {
             Some(nodes) => {
-                let agents = Arc::new(agents(docker.api(), nodes)?);
-                let running = nodes.iter().filter(|node| node.running);
-                let names = running.map(|node| node.name.clone()).collect();
-                start_agents(&agents, names, &end);
-                Some(agents)
-            }
-            None => None,
-        };
-        let (loader, dialer) = match nodes.zip(agents.clone()) {
-            Some((nodes, agents)) => {
+                let agents = Arc::new(agents(docker.api(), &nodes)?);
+                start_agents(&agents, &nodes, &end);
                 let loader = Loader::new(docker.api(), &nodes, &state.dir);
                 let loader = loader.with_agents(Arc::clone(&agents));
-                (Some(loader), Dialer::Near(near(agents), client.clone()))
+                let dialer = Dialer::Near(near(Arc::clone(&agents)), client.clone());
+                (Some(loader), Some(agents), dialer)
             }
-            None => (None, Dialer::Api(client.clone())),
+            None => (None, None, Dialer::Api(client.clone())),
         };
         let means = Means { client, agents };
         let keeper = Keeper::start(means, views.clone(), state.synced(), said);
@@ -166,12 +158,12 @@ fn agents(docker: &bollard::Docker, nodes: &[Node]) -> Result<Agents> {
 
 /// Starts the agents, so that whoever needs one first finds it there. Each says itself why it does not start when it is
 /// asked for.
-fn start_agents(agents: &Arc<Agents>, nodes: Vec<String>, end: &CancellationToken) {
-    for node in nodes {
-        let (agents, end) = (Arc::clone(agents), end.clone());
+fn start_agents(agents: &Arc<Agents>, nodes: &[Node], end: &CancellationToken) {
+    for node in nodes.iter().filter(|node| node.running) {
+        let (agents, end, name) = (Arc::clone(agents), end.clone(), node.name.clone());
         tokio::spawn(async move {
-            if let Some(Err(failure)) = end.run_until_cancelled(agents.on(&node)).await {
-                tracing::debug!(%failure, node, "no agent");
+            if let Some(Err(failure)) = end.run_until_cancelled(agents.on(&name)).await {
+                tracing::debug!(%failure, node = name, "no agent");
             }
         });
     }

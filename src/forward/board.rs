@@ -70,7 +70,10 @@ impl Board {
             }
             let warning = problem
                 .as_ref()
-                .map(|text| format!("{text} ({}:{} leads there)", status.address, status.local));
+                .map(|text| match status.local == status.remote {
+                    true => text.clone(),
+                    false => format!("{text} ({}:{} leads there)", status.address, status.local),
+                });
             status.problem = problem;
             let service = service.clone();
             let forwards = of(&rows, &service);

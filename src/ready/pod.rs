@@ -66,6 +66,7 @@ pub(crate) fn settles_at(pod: &Pod, now: Timestamp) -> Option<Timestamp> {
     let tried = parts.iter().filter(|part| look.on_trial(part));
     tried
         .filter_map(|part| part.running_since()?.checked_add(part.trial()).ok())
+        .chain(scheduling::settles_at(pod).filter(|then| *then > now))
         .min()
 }
 
@@ -171,7 +172,7 @@ impl<'a> Look<'a> {
     }
 
     fn on_its_way(&self) -> PodState {
-        match scheduling::state(self.pod) {
+        match scheduling::state(self.pod, self.now) {
             scheduling::Place::Found => (),
             scheduling::Place::Waiting(why) => return PodState::Waiting(why),
             scheduling::Place::None(message) => {

@@ -1,6 +1,7 @@
 //! Whether a pod has found its node.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::jiff::Timestamp;
 
 use super::pod::condition;
 
@@ -40,8 +41,23 @@ const PASSING: &[(&str, &str)] = &[
     ),
 ];
 
+/// How long a pod may lack room before that is taken for lasting: in a rollout the older pod makes room when it ends.
+const ROOM: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// When it is known whether a pod that lacks room lacks it for good.
+pub(super) fn settles_at(pod: &Pod) -> Option<Timestamp> {
+    let scheduled = condition(pod, "PodScheduled").filter(|scheduled| lacks_room(scheduled))?;
+    let since = scheduled.last_transition_time.as_ref()?.0;
+    since.checked_add(ROOM).ok()
+}
+
+fn lacks_room(scheduled: &PodCondition) -> bool {
+    let message = scheduled.message.as_deref().unwrap_or_default();
+    scheduled.status == "False" && message.contains("Insufficient")
+}
+
 /// Whether the pod has found its node.
-pub(super) fn state(pod: &Pod) -> Place {
+pub(super) fn state(pod: &Pod, now: Timestamp) -> Place {
     let spec = pod.spec.as_ref();
     if spec.is_some_and(|spec| spec.node_name.is_some()) {
         return Place::Found;
@@ -55,6 +71,9 @@ pub(super) fn state(pod: &Pod) -> Place {
     let message = scheduled.message.clone().unwrap_or_default();
     if let Some((_, words)) = PASSING.iter().find(|(said, _)| message.contains(said)) {
         return Place::Waiting(words.replace("{claims}", &claims(pod)));
+    }
+    if settles_at(pod).is_some_and(|then| now < then) {
+        return Place::Waiting("no node has room for the pod yet".to_owned());
     }
     match scheduled.reason.as_deref() {
         Some("Unschedulable") => Place::None(message),

@@ -124,12 +124,24 @@ fn decode(bytes: &[u8]) -> Option<Base> {
         let what = match rest.take::<1>()? {
             [b'd'] => What::Folder,
             [b'l'] => What::Link(rest.text()?.into()),
-            [b'f'] => What::File { size: u64::from_le_bytes(rest.take()?), digest: rest.take()? },
+            [b'f'] => What::File {
+                size: u64::from_le_bytes(rest.take()?),
+                digest: rest.take()?,
+            },
             _ => return None,
         };
-        entries.push(Entry { path, mode, mtime_ns: 0, what });
+        entries.push(Entry {
+            path,
+            mode,
+            mtime_ns: 0,
+            what,
+        });
     }
-    Some(Base { reference, recipe, context: Arc::new(Context { root, entries }) })
+    Some(Base {
+        reference,
+        recipe,
+        context: Arc::new(Context { root, entries }),
+    })
 }
 
 struct Rest<'a>(&'a [u8]);
@@ -163,7 +175,9 @@ fn recipe(plan: &ImagePlan) -> Digest {
     field(&plan.spec.image);
     field(&plan.dockerfile);
     field(plan.spec.target.as_deref().unwrap_or_default());
-    plan.args.iter().for_each(|(name, value)| [name, value].into_iter().for_each(|text| field(text)));
+    plan.args
+        .iter()
+        .for_each(|(name, value)| [name, value].into_iter().for_each(|text| field(text)));
     field("secrets");
     plan.spec.secrets.keys().for_each(|id| field(id));
     *hasher.finalize().as_bytes()
@@ -187,21 +201,32 @@ fn difference(base: &[Entry], now: &[Entry]) -> Result<Vec<Changed>, String> {
 }
 
 fn one(old: Option<&Entry>, new: Option<&Entry>) -> Result<Option<Changed>, String> {
-    let Some(path) = new.or(old).map(|entry| entry.path.clone()) else { return Ok(None) };
+    let Some(path) = new.or(old).map(|entry| entry.path.clone()) else {
+        return Ok(None);
+    };
     let file = |entry: &Entry| match &entry.what {
-        What::File { digest, .. } => Some(Now { digest: *digest, mode: entry.mode }),
+        What::File { digest, .. } => Some(Now {
+            digest: *digest,
+            mode: entry.mode,
+        }),
         _ => None,
     };
     match (old, new) {
         (Some(old), Some(new)) if old.mode == new.mode && old.what == new.what => Ok(None),
         (Some(old), Some(new)) => match (file(old), file(new)) {
             // A container's file keeps its mode.
-            (Some(before), Some(now)) if before.mode == now.mode => Ok(Some(Changed { path, now: Some(now) })),
+            (Some(before), Some(now)) if before.mode == now.mode => Ok(Some(Changed {
+                path,
+                now: Some(now),
+            })),
             _ => Err(path.into()),
         },
         (None, Some(entry)) | (Some(entry), None) => match (&entry.what, file(entry)) {
             (What::Folder, _) => Ok(None),
-            (_, Some(now)) => Ok(Some(Changed { path, now: new.map(|_| now) })),
+            (_, Some(now)) => Ok(Some(Changed {
+                path,
+                now: new.map(|_| now),
+            })),
             _ => Err(path.into()),
         },
         (None, None) => Ok(None),
@@ -221,11 +246,24 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn file(path: &str, content: u8) -> Entry {
-        Entry { path: path.into(), mode: 0o644, mtime_ns: 0, what: What::File { size: 1, digest: [content; 32] } }
+        Entry {
+            path: path.into(),
+            mode: 0o644,
+            mtime_ns: 0,
+            what: What::File {
+                size: 1,
+                digest: [content; 32],
+            },
+        }
     }
 
     fn folder(path: &str) -> Entry {
-        Entry { path: path.into(), mode: 0o755, mtime_ns: 0, what: What::Folder }
+        Entry {
+            path: path.into(),
+            mode: 0o755,
+            mtime_ns: 0,
+            what: What::Folder,
+        }
     }
 
     fn said(base: &[Entry], now: &[Entry]) -> Result<Vec<(String, Option<u8>)>, String> {
@@ -237,7 +275,11 @@ mod tests {
     fn changes_are_found() {
         let base = [folder("a"), file("a/x", 1), file("a-b", 1), file("z", 1)];
         let now = [folder("a"), file("a/w", 2), file("a/x", 2), file("a-b", 1)];
-        let expected = vec![("a/w".into(), Some(2)), ("a/x".into(), Some(2)), ("z".into(), None)];
+        let expected = vec![
+            ("a/w".into(), Some(2)),
+            ("a/x".into(), Some(2)),
+            ("z".into(), None),
+        ];
         assert_eq!(said(&base, &now), Ok(expected));
         assert_eq!(said(&base, &base), Ok(vec![]));
         assert_eq!(said(&[], &[folder("new")]), Ok(vec![]));
@@ -245,9 +287,19 @@ mod tests {
 
     #[test]
     fn what_files_cannot_put_right_is_named() {
-        let link = Entry { what: What::Link("y".into()), ..file("x", 1) };
-        let executable = Entry { mode: 0o755, ..file("x", 1) };
-        for (base, now) in [(file("x", 1), executable), (file("x", 1), link.clone()), (folder("x"), file("x", 1))] {
+        let link = Entry {
+            what: What::Link("y".into()),
+            ..file("x", 1)
+        };
+        let executable = Entry {
+            mode: 0o755,
+            ..file("x", 1)
+        };
+        for (base, now) in [
+            (file("x", 1), executable),
+            (file("x", 1), link.clone()),
+            (folder("x"), file("x", 1)),
+        ] {
             assert_eq!(said(&[base], &[now]), Err("x".to_owned()));
         }
         assert_eq!(said(&[], &[link]), Err("x".to_owned()));
@@ -255,11 +307,17 @@ mod tests {
 
     #[test]
     fn it_survives_the_process_and_a_torn_file() {
-        let link = Entry { what: What::Link("a/x".into()), ..file("l", 1) };
+        let link = Entry {
+            what: What::Link("a/x".into()),
+            ..file("l", 1)
+        };
         let base = Base {
             reference: "llmdev.local/a/b:c".into(),
             recipe: [7; 32],
-            context: Arc::new(Context { root: "/r".into(), entries: vec![folder("a"), file("a/x", 1), link] }),
+            context: Arc::new(Context {
+                root: "/r".into(),
+                entries: vec![folder("a"), file("a/x", 1), link],
+            }),
         };
         let outer = tempfile::tempdir().unwrap();
         let path = outer.path().join("bases/api");
@@ -272,15 +330,24 @@ mod tests {
     }
 
     fn tree() -> impl Strategy<Value = BTreeMap<String, u8>> {
-        let name = prop::sample::select(vec!["a", "a-b", "a/b", "a/b/c", "a.b", "b/a", "b/b-", "b/b/d", "ab"]);
+        let name = prop::sample::select(vec![
+            "a", "a-b", "a/b", "a/b/c", "a.b", "b/a", "b/b-", "b/b/d", "ab",
+        ]);
         prop::collection::btree_map(name.prop_map(|name| format!("{name}.f")), 0..3_u8, 0..9)
     }
 
     fn entries(tree: &BTreeMap<String, u8>) -> Vec<Entry> {
-        let mut all: Vec<Entry> = tree.iter().map(|(path, content)| file(path, *content)).collect();
+        let mut all: Vec<Entry> = tree
+            .iter()
+            .map(|(path, content)| file(path, *content))
+            .collect();
         let folders: std::collections::BTreeSet<String> = tree
             .keys()
-            .flat_map(|path| path.match_indices('/').map(|(at, _)| path[..at].to_owned()).collect::<Vec<_>>())
+            .flat_map(|path| {
+                path.match_indices('/')
+                    .map(|(at, _)| path[..at].to_owned())
+                    .collect::<Vec<_>>()
+            })
             .collect();
         all.extend(folders.iter().map(|path| folder(path)));
         all.sort_by(|a, b| in_walk(&a.path, &b.path));

@@ -32,7 +32,10 @@ impl Copies {
         let all = instructions(dockerfile);
         let mut copies = Vec::new();
         let mut place = Place::new(args, BTreeMap::new());
-        let global = all.iter().position(|one| one.keyword == "FROM").unwrap_or(all.len());
+        let global = all
+            .iter()
+            .position(|one| one.keyword == "FROM")
+            .unwrap_or(all.len());
         all[..global].iter().for_each(|one| place.learn(one));
         place.global = std::mem::take(&mut place.known);
         for stage in chain(&all, target, &place) {
@@ -76,18 +79,36 @@ impl Source {
         if self.depth == 0 {
             return Some(path);
         }
-        let end = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).nth(self.depth - 1)?;
-        self.glob.is_match(&path[..end]).then(|| path[end..].trim_start_matches('/'))
+        let end = path
+            .match_indices('/')
+            .map(|(at, _)| at)
+            .chain([path.len()])
+            .nth(self.depth - 1)?;
+        self.glob
+            .is_match(&path[..end])
+            .then(|| path[end..].trim_start_matches('/'))
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+        let parts: Vec<&str> = text
+            .split('/')
+            .filter(|part| !matches!(*part, "" | "."))
+            .collect();
         // `..` is cut off by Docker in its own way, and `**` is unknown to it.
-        if parts.iter().any(|part| *part == ".." || part.contains("**")) {
+        if parts
+            .iter()
+            .any(|part| *part == ".." || part.contains("**"))
+        {
             return None;
         }
-        let glob = GlobBuilder::new(&parts.join("/")).literal_separator(true).build().ok()?;
-        Some(Source { glob: glob.compile_matcher(), depth: parts.len() })
+        let glob = GlobBuilder::new(&parts.join("/"))
+            .literal_separator(true)
+            .build()
+            .ok()?;
+        Some(Source {
+            glob: glob.compile_matcher(),
+            depth: parts.len(),
+        })
     }
 }
 
@@ -106,7 +127,13 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn new(args: &'a BTreeMap<String, String>, known: BTreeMap<String, String>) -> Self {
-        Place { args, global: BTreeMap::new(), known, folder: None, folders: Vec::new() }
+        Place {
+            args,
+            global: BTreeMap::new(),
+            known,
+            folder: None,
+            folders: Vec::new(),
+        }
     }
 
     fn learn(&mut self, one: &Instruction) {
@@ -136,9 +163,16 @@ impl<'a> Place<'a> {
         let first = rest.split(' ').next().unwrap_or_default();
         let pairs: Vec<(String, String)> = if first.contains('=') {
             let words = shlex::split(rest).unwrap_or_default();
-            words.iter().filter_map(|word| word.split_once('=')).map(|(a, b)| (a.into(), b.into())).collect()
+            words
+                .iter()
+                .filter_map(|word| word.split_once('='))
+                .map(|(a, b)| (a.into(), b.into()))
+                .collect()
         } else {
-            rest.split_once(' ').map(|(a, b)| (a.into(), b.into())).into_iter().collect()
+            rest.split_once(' ')
+                .map(|(a, b)| (a.into(), b.into()))
+                .into_iter()
+                .collect()
         };
         for (name, value) in pairs {
             match self.expand(&value) {
@@ -161,8 +195,14 @@ impl<'a> Place<'a> {
                     after.split_at(after.find(word).unwrap_or(after.len()))
                 }
             };
-            let (name, default) = name.split_once(":-").map_or((name, None), |(name, or)| (name, Some(or)));
-            let value = self.known.get(name).map(String::as_str).filter(|value| !value.is_empty());
+            let (name, default) = name
+                .split_once(":-")
+                .map_or((name, None), |(name, or)| (name, Some(or)));
+            let value = self
+                .known
+                .get(name)
+                .map(String::as_str)
+                .filter(|value| !value.is_empty());
             out.push_str(value.or(default)?);
             rest = left;
         }
@@ -190,10 +230,22 @@ impl<'a> Place<'a> {
         if !(adds || one.keyword == "COPY") || one.rest.contains("<<") {
             return None;
         }
-        let flags = one.rest.split(' ').take_while(|word| word.starts_with("--"));
+        let flags = one
+            .rest
+            .split(' ')
+            .take_while(|word| word.starts_with("--"));
         // These change what goes where, or take it from somewhere else.
-        let other = ["--from", "--parents", "--exclude", "--unpack", "--keep-git-dir"];
-        if flags.clone().any(|flag| other.iter().any(|name| flag.starts_with(name))) {
+        let other = [
+            "--from",
+            "--parents",
+            "--exclude",
+            "--unpack",
+            "--keep-git-dir",
+        ];
+        if flags
+            .clone()
+            .any(|flag| other.iter().any(|name| flag.starts_with(name)))
+        {
             return None;
         }
         let rest: Vec<&str> = one.rest.split(' ').skip(flags.count()).collect();
@@ -201,7 +253,10 @@ impl<'a> Place<'a> {
             Ok(words) => words,
             Err(_) => rest.into_iter().map(str::to_owned).collect(),
         };
-        let words: Vec<String> = words.iter().map(|word| self.expand(word)).collect::<Option<_>>()?;
+        let words: Vec<String> = words
+            .iter()
+            .map(|word| self.expand(word))
+            .collect::<Option<_>>()?;
         let (dest, sources) = words.split_last()?;
         if sources.is_empty() || adds && sources.iter().any(|source| is_unpacked(source)) {
             return None;
@@ -209,20 +264,33 @@ impl<'a> Place<'a> {
         let slash = dest.ends_with('/') || dest.ends_with("/.") || dest == ".";
         let dest = self.absolute(dest)?;
         let inside = format!("{dest}/");
-        let known = dest.is_empty() || self.folders.iter().any(|one| *one == dest || one.starts_with(&inside));
+        let known = dest.is_empty()
+            || self
+                .folders
+                .iter()
+                .any(|one| *one == dest || one.starts_with(&inside));
         let into_folder = slash || known || sources.len() > 1;
         if into_folder {
             self.folders.push(dest.clone());
         }
-        let sources = sources.iter().map(|source| Source::parse(source)).collect::<Option<_>>()?;
-        Some(Copy { sources, dest, into_folder })
+        let sources = sources
+            .iter()
+            .map(|source| Source::parse(source))
+            .collect::<Option<_>>()?;
+        Some(Copy {
+            sources,
+            dest,
+            into_folder,
+        })
     }
 }
 
 /// What `ADD` fetches or unpacks.
 fn is_unpacked(source: &str) -> bool {
     let archives = [".tar", ".tgz", ".tbz", ".txz", ".gz", ".bz2", ".xz", ".zst"];
-    source.contains("://") || source.starts_with("git@") || archives.iter().any(|end| source.ends_with(end))
+    source.contains("://")
+        || source.starts_with("git@")
+        || archives.iter().any(|end| source.ends_with(end))
 }
 
 fn unquoted(text: &str) -> &str {
@@ -231,18 +299,30 @@ fn unquoted(text: &str) -> &str {
 
 /// The stages that `target` is made of, as ranges of instructions: those it stands on first.
 fn chain(all: &[Instruction], target: Option<&str>, place: &Place) -> Vec<std::ops::Range<usize>> {
-    let starts: Vec<usize> = (0..all.len()).filter(|&at| all[at].keyword == "FROM").collect();
+    let starts: Vec<usize> = (0..all.len())
+        .filter(|&at| all[at].keyword == "FROM")
+        .collect();
     let words = |stage: usize| -> Vec<&str> {
-        all[starts[stage]].rest.split(' ').filter(|word| !word.starts_with("--")).collect()
+        all[starts[stage]]
+            .rest
+            .split(' ')
+            .filter(|word| !word.starts_with("--"))
+            .collect()
     };
     let alias = |stage: usize| match words(stage)[..] {
         [_, keyword, name, ..] if keyword.eq_ignore_ascii_case("as") => Some(name.to_owned()),
         _ => None,
     };
     let named = |name: &str, before: usize| {
-        (0..before).rev().find(|&one| alias(one).is_some_and(|alias| alias.eq_ignore_ascii_case(name)))
+        (0..before)
+            .rev()
+            .find(|&one| alias(one).is_some_and(|alias| alias.eq_ignore_ascii_case(name)))
     };
-    let number = |name: &str| name.parse().ok().filter(|&stage: &usize| stage < starts.len());
+    let number = |name: &str| {
+        name.parse()
+            .ok()
+            .filter(|&stage: &usize| stage < starts.len())
+    };
     let mut next = match target {
         Some(name) => named(name, starts.len()).or_else(|| number(name)),
         None => starts.len().checked_sub(1),
@@ -289,7 +369,11 @@ mod tests {
             ("COPY *.py /app/", "a.py", "/app/a.py"),
             ("COPY *.py /app/", "src/a.py", ""),
             ("COPY packages/* /app/", "packages/one/a.js", "/app/a.js"),
-            ("COPY packages/*/package.json /app/", "packages/one/package.json", "/app/package.json"),
+            (
+                "COPY packages/*/package.json /app/",
+                "packages/one/package.json",
+                "/app/package.json",
+            ),
             ("COPY [\"a b\", \"/app/\"]", "a b", "/app/a b"),
             ("COPY --chown=1:1 --link x /app/", "x", "/app/x"),
             ("COPY --from=build x /app/", "x", ""),
@@ -297,8 +381,16 @@ mod tests {
             ("ADD x.tar.gz /app/", "x.tar.gz", ""),
             ("ADD https://example.com/x /app/", "x", ""),
             ("ADD x /app/", "x", "/app/x"),
-            ("ENV HOME=/home/app OTHER=\"a b\"\nCOPY x $HOME/", "x", "/home/app/x"),
-            ("ENV HOME /home/app\nCOPY x ${HOME}/y/", "x", "/home/app/y/x"),
+            (
+                "ENV HOME=/home/app OTHER=\"a b\"\nCOPY x $HOME/",
+                "x",
+                "/home/app/x",
+            ),
+            (
+                "ENV HOME /home/app\nCOPY x ${HOME}/y/",
+                "x",
+                "/home/app/y/x",
+            ),
             ("COPY x $HOME/", "x", ""),
             ("COPY x ${HOME:-/root}/", "x", "/root/x"),
             ("ARG SET=/default\nCOPY x $SET/", "x", "/set/x"),
@@ -309,7 +401,11 @@ mod tests {
             ("COPY ../x /app/", "x", ""),
         ];
         for (lines, path, expected) in table {
-            assert_eq!(places(&format!("FROM busybox\n{lines}"), None, path), expected, "{lines} {path}");
+            assert_eq!(
+                places(&format!("FROM busybox\n{lines}"), None, path),
+                expected,
+                "{lines} {path}"
+            );
         }
     }
 
@@ -337,7 +433,15 @@ mod tests {
 
     #[test]
     fn odd_files_do_no_harm() {
-        for text in ["", "COPY", "FROM", "FROM x\nCOPY", "FROM x\nCOPY a", "FROM x\nENV", "FROM x\nCOPY ${ a/ b/"] {
+        for text in [
+            "",
+            "COPY",
+            "FROM",
+            "FROM x\nCOPY",
+            "FROM x\nCOPY a",
+            "FROM x\nENV",
+            "FROM x\nCOPY ${ a/ b/",
+        ] {
             assert_eq!(places(text, None, "a"), "", "{text}");
         }
         places("FROM x AS x\nFROM x AS x\nCOPY a b/", None, "a");

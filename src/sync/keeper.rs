@@ -72,7 +72,12 @@ enum Ask {
 
 impl Keeper {
     /// Starts it. `memory` is a file where it is remembered what containers were sent; `say` must not block.
-    pub fn start(means: Means, views: Views, memory: PathBuf, say: impl Fn(Said) + Send + Sync + 'static) -> Self {
+    pub fn start(
+        means: Means,
+        views: Views,
+        memory: PathBuf,
+        say: impl Fn(Said) + Send + Sync + 'static,
+    ) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
         let first = Arc::clone(&views.borrow());
         let (out, masked) = watch::channel(first);
@@ -89,7 +94,11 @@ impl Keeper {
             rounds: BTreeMap::new(),
             replies: BTreeMap::new(),
         };
-        Keeper { asks, views: masked, _task: AbortOnDropHandle::new(tokio::spawn(work.run(asked))) }
+        Keeper {
+            asks,
+            views: masked,
+            _task: AbortOnDropHandle::new(tokio::spawn(work.run(asked))),
+        }
     }
 
     /// Every container of the service is to hold this, from now on.
@@ -113,8 +122,10 @@ impl Keeper {
 struct Holder {
     record: Record,
     busy: bool,
-    /// Its program is being started anew.
+    /// Its program is to be started anew, or was and does not listen yet.
     restarting: bool,
+    /// How often it was sent something; tells whom an answer is for.
+    sends: u64,
     /// It has held all at least once, or is not going to.
     whole: bool,
     /// What was wanted when it could not be done.
@@ -131,15 +142,22 @@ struct Round {
     left: usize,
     began: Instant,
     replay: bool,
+    restarted: bool,
     files: BTreeSet<Box<str>>,
     pods: BTreeSet<String>,
 }
 
+/// How a task ended.
+enum Ended {
+    /// Files were sent, or not.
+    Sent(Finished),
+    /// The program of a container listens again.
+    Listens { id: String, sends: u64 },
+}
+
 struct Finished {
-    service: String,
-    number: u64,
-    id: String,
-    pod: String,
+    wanted: Arc<Wanted>,
+    job: Job,
     outcome: Outcome,
 }
 
@@ -151,7 +169,7 @@ struct Work {
     say: Box<dyn Fn(Said) + Send + Sync>,
     wanted: BTreeMap<String, Arc<Wanted>>,
     holders: HashMap<String, Holder>,
-    jobs: JoinSet<Finished>,
+    jobs: JoinSet<Ended>,
     rounds: BTreeMap<String, Round>,
     replies: BTreeMap<String, Vec<Reply>>,
 }
@@ -167,14 +185,21 @@ struct Running {
 impl Work {
     async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Ask>) {
         loop {
-            let again = self.holders.values().filter_map(|holder| holder.again).min();
+            let again = self
+                .holders
+                .values()
+                .filter_map(|holder| holder.again)
+                .min();
             tokio::select! {
                 ask = asked.recv() => match ask {
                     Some(ask) => self.ask(ask),
                     None => return,
                 },
                 changed = self.views.changed() => if changed.is_err() { return },
-                Some(Ok(finished)) = self.jobs.join_next() => self.finished(finished),
+                Some(Ok(ended)) = self.jobs.join_next() => match ended {
+                    Ended::Sent(finished) => self.finished(finished),
+                    Ended::Listens { id, sends } => self.listens(&id, sends),
+                },
                 () = until(again) => self.try_again(),
             }
             let view = Arc::clone(&self.views.borrow_and_update());
@@ -194,7 +219,10 @@ impl Work {
                         holder.stalled = None;
                     }
                 }
-                self.replies.entry(wanted.service.clone()).or_default().push(reply);
+                self.replies
+                    .entry(wanted.service.clone())
+                    .or_default()
+                    .push(reply);
                 self.wanted.insert(wanted.service.clone(), wanted);
             }
         }
@@ -215,7 +243,15 @@ impl Work {
                         true => holder.whole = true,
                         false => {
                             let round = self.rounds.entry(wanted.service.clone());
-                            start(&mut self.jobs, &self.means, wanted, &running, holder, lacks, round.or_insert_with(|| Round::new(wanted)));
+                            start(
+                                &mut self.jobs,
+                                &self.means,
+                                wanted,
+                                &running,
+                                holder,
+                                lacks,
+                                round.or_insert_with(|| Round::new(wanted)),
+                            );
                         }
                     }
                 }
@@ -226,7 +262,10 @@ impl Work {
             }
             if !busy {
                 let replies = self.replies.remove(&wanted.service);
-                replies.into_iter().flatten().for_each(|reply| drop(reply.send(None)));
+                replies
+                    .into_iter()
+                    .flatten()
+                    .for_each(|reply| drop(reply.send(None)));
             }
         }
         if view.complete && view.unreachable.is_none() {
@@ -245,18 +284,39 @@ impl Work {
     }
 
     fn finished(&mut self, finished: Finished) {
-        let Finished { service, number, id, pod, outcome } = finished;
-        let holder = self.holders.entry(id).or_default();
+        let Finished {
+            wanted,
+            job,
+            outcome,
+        } = finished;
+        let service = wanted.service.clone();
+        let holder = self.holders.entry(job.id.clone()).or_default();
         holder.busy = false;
-        holder.restarting = false;
-        let sources = outcome.files.iter().map(|(_, had)| had.source.clone()).collect::<Vec<_>>();
+        // Connections wait meanwhile; whoever asks the pod itself asks the kubelet's probes.
+        holder.restarting = outcome.restarted && !wanted.ports.is_empty();
+        if holder.restarting {
+            let (id, sends, means) = (job.id.clone(), holder.sends, self.means.clone());
+            let (pod, ports) = (Arc::clone(&job.pod), wanted.ports.clone());
+            self.jobs.spawn(async move {
+                means.listens(&pod, &ports).await;
+                Ended::Listens { id, sends }
+            });
+        }
+        let sources = outcome
+            .files
+            .iter()
+            .map(|(_, had)| had.source.clone())
+            .collect::<Vec<_>>();
         holder.record.extend(outcome.files);
         let well = outcome.trouble.is_none();
         if !well {
-            holder.stalled = Some(number);
+            holder.stalled = Some(wanted.number);
         }
         for line in outcome.output {
-            (self.say)(Said::Output { service: service.clone(), line });
+            (self.say)(Said::Output {
+                service: service.clone(),
+                line,
+            });
         }
         match outcome.trouble {
             None => (holder.whole, holder.tries) = (true, 0),
@@ -278,30 +338,57 @@ impl Work {
             round.left -= 1;
             if well {
                 round.files.extend(sources);
-                round.pods.insert(pod);
+                round
+                    .pods
+                    .insert(job.pod.metadata.name.clone().unwrap_or_default());
+                round.restarted |= outcome.restarted;
             }
             if round.left == 0 {
                 let round = self.rounds.remove(&service).expect("it was just there");
                 if let Some(line) = round.line() {
-                    (self.say)(Said::Synced { service, line, time: round.began.elapsed() });
+                    (self.say)(Said::Synced {
+                        service,
+                        line,
+                        time: round.began.elapsed(),
+                    });
                 }
             }
         }
         self.remember();
     }
 
+    fn listens(&mut self, id: &str, sends: u64) {
+        if let Some(holder) = self
+            .holders
+            .get_mut(id)
+            .filter(|holder| holder.sends == sends)
+        {
+            holder.restarting = false;
+        }
+    }
+
     fn try_again(&mut self) {
         let now = Instant::now();
-        for holder in self.holders.values_mut().filter(|holder| holder.again.is_some_and(|at| at <= now)) {
+        for holder in self
+            .holders
+            .values_mut()
+            .filter(|holder| holder.again.is_some_and(|at| at <= now))
+        {
             (holder.again, holder.stalled) = (None, None);
         }
     }
 
     fn refused(&mut self, service: &str, dest: Option<String>, why: String) {
         for reply in self.replies.remove(service).into_iter().flatten() {
-            let _ = reply.send(Some(Failure::failed(format!("{service} cannot be synced")).cause(why.clone())));
+            let _ = reply.send(Some(
+                Failure::failed(format!("{service} cannot be synced")).cause(why.clone()),
+            ));
         }
-        (self.say)(Said::Refused { service: service.to_owned(), dest, why });
+        (self.say)(Said::Refused {
+            service: service.to_owned(),
+            dest,
+            why,
+        });
     }
 
     /// For a daemon after this one: what a container holds cannot be seen from outside.
@@ -312,7 +399,9 @@ impl Work {
             .filter(|(_, holder)| !holder.record.is_empty())
             .map(|(id, holder)| (id, &holder.record))
             .collect();
-        let Ok(text) = serde_json::to_vec(&records) else { return };
+        let Ok(text) = serde_json::to_vec(&records) else {
+            return;
+        };
         let memory = self.memory.clone();
         let written = move || {
             let partial = memory.with_extension("partial");
@@ -325,15 +414,24 @@ impl Work {
 }
 
 fn load(memory: &std::path::Path) -> HashMap<String, Holder> {
-    let records: BTreeMap<String, Record> =
-        std::fs::read(memory).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let records: BTreeMap<String, Record> = std::fs::read(memory)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
     // They served before this process began.
-    let holder = |record| Holder { record, whole: true, ..Holder::default() };
-    records.into_iter().map(|(id, record)| (id, holder(record))).collect()
+    let holder = |record| Holder {
+        record,
+        whole: true,
+        ..Holder::default()
+    };
+    records
+        .into_iter()
+        .map(|(id, record)| (id, holder(record)))
+        .collect()
 }
 
 fn start(
-    jobs: &mut JoinSet<Finished>,
+    jobs: &mut JoinSet<Ended>,
     means: &Means,
     wanted: &Arc<Wanted>,
     running: &Running,
@@ -342,7 +440,8 @@ fn start(
     round: &mut Round,
 ) {
     holder.busy = true;
-    holder.restarting = items.iter().any(|item| item.after == SyncAfter::Restart);
+    holder.sends += 1;
+    holder.restarting |= items.iter().any(|item| item.after == SyncAfter::Restart);
     round.left += 1;
     if !holder.whole {
         round.replay = true;
@@ -355,13 +454,15 @@ fn start(
         id: running.id.clone(),
         root: wanted.context.root.clone(),
         items,
-        ports: wanted.ports.clone(),
     };
-    let (service, number) = (wanted.service.clone(), wanted.number);
+    let wanted = Arc::clone(wanted);
     jobs.spawn(async move {
         let outcome = job.run().await;
-        let pod = job.pod.metadata.name.clone().unwrap_or_default();
-        Finished { service, number, id: job.id, pod, outcome }
+        Ended::Sent(Finished {
+            wanted,
+            job,
+            outcome,
+        })
     });
 }
 
@@ -376,17 +477,38 @@ async fn until(when: Option<Instant>) {
 fn running(view: &View, wanted: &Wanted) -> Vec<Running> {
     let mut found = Vec::new();
     for pod in view.pods_of(&wanted.service) {
-        let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { continue };
-        let image = |name: &str| spec.containers.iter().find(|one| one.name == name)?.image.as_deref();
-        let newest = spec.containers.iter().any(|one| one.image.as_ref() == Some(&wanted.reference));
+        let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else {
+            continue;
+        };
+        let image = |name: &str| {
+            spec.containers
+                .iter()
+                .find(|one| one.name == name)?
+                .image
+                .as_deref()
+        };
+        let newest = spec
+            .containers
+            .iter()
+            .any(|one| one.image.as_ref() == Some(&wanted.reference));
         if !newest || pod.metadata.deletion_timestamp.is_some() {
             continue;
         }
         for container in status.container_statuses.iter().flatten() {
-            let runs = container.state.as_ref().is_some_and(|state| state.running.is_some());
-            let Some(id) = container.container_id.clone().filter(|_| runs) else { continue };
+            let runs = container
+                .state
+                .as_ref()
+                .is_some_and(|state| state.running.is_some());
+            let Some(id) = container.container_id.clone().filter(|_| runs) else {
+                continue;
+            };
             let own = image(&container.name) == Some(&wanted.reference);
-            found.push(Running { pod: Arc::clone(pod), name: container.name.clone(), id, own });
+            found.push(Running {
+                pod: Arc::clone(pod),
+                name: container.name.clone(),
+                id,
+                own,
+            });
         }
     }
     found
@@ -394,19 +516,36 @@ fn running(view: &View, wanted: &Wanted) -> Vec<Running> {
 
 /// Whether a container of this id is in the picture, be it of a service that is not synced at the moment.
 fn is_known(view: &View, id: &str) -> bool {
-    let statuses = view.pods.values().filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref());
-    statuses.flatten().any(|container| container.container_id.as_deref() == Some(id))
+    let statuses = view
+        .pods
+        .values()
+        .filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref());
+    statuses
+        .flatten()
+        .any(|container| container.container_id.as_deref() == Some(id))
 }
 
 impl Round {
     fn new(wanted: &Wanted) -> Self {
-        Round { left: 0, began: wanted.since, replay: false, files: BTreeSet::new(), pods: BTreeSet::new() }
+        Round {
+            left: 0,
+            began: wanted.since,
+            replay: false,
+            restarted: false,
+            files: BTreeSet::new(),
+            pods: BTreeSet::new(),
+        }
     }
 
     fn line(&self) -> Option<String> {
         let what = match self.files.len() {
             0 => return None,
-            1..=NAMED => self.files.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", "),
+            1..=NAMED => self
+                .files
+                .iter()
+                .map(AsRef::as_ref)
+                .collect::<Vec<&str>>()
+                .join(", "),
             more => format!("{more} files"),
         };
         let whom = match (self.pods.len(), self.replay) {
@@ -415,7 +554,15 @@ impl Round {
             (many, true) => format!("{many} new pods"),
             (many, false) => format!("{many} pods"),
         };
-        Some(format!("synced {what} to {whom} in {} ms", self.began.elapsed().as_millis()))
+        let then = if self.restarted {
+            " and started its program anew"
+        } else {
+            ""
+        };
+        Some(format!(
+            "synced {what} to {whom}{then} in {} ms",
+            self.began.elapsed().as_millis()
+        ))
     }
 }
 
@@ -429,19 +576,32 @@ mod tests {
             left: 0,
             began: Instant::now(),
             replay,
+            restarted: false,
             files: files.iter().map(|&file| file.into()).collect(),
             pods: pods.iter().map(|&pod| pod.to_owned()).collect(),
         };
         let table = [
-            (round(&["config.yaml"], &["a"], false), Some("synced config.yaml to 1 pod in ")),
-            (round(&["a", "b"], &["a", "b"], false), Some("synced a, b to 2 pods in ")),
-            (round(&["a", "b", "c", "d"], &["a"], true), Some("synced 4 files to a new pod in ")),
+            (
+                round(&["config.yaml"], &["a"], false),
+                Some("synced config.yaml to 1 pod in "),
+            ),
+            (
+                round(&["a", "b"], &["a", "b"], false),
+                Some("synced a, b to 2 pods in "),
+            ),
+            (
+                round(&["a", "b", "c", "d"], &["a"], true),
+                Some("synced 4 files to a new pod in "),
+            ),
             (round(&[], &[], false), None),
         ];
         for (round, expected) in table {
             let line = round.line();
             assert_eq!(line.is_some(), expected.is_some());
-            assert!(line.unwrap_or_default().starts_with(expected.unwrap_or_default()));
+            assert!(
+                line.unwrap_or_default()
+                    .starts_with(expected.unwrap_or_default())
+            );
         }
     }
 }

@@ -14,7 +14,12 @@ pub fn masked(view: &Arc<View>, held_back: &BTreeSet<String>) -> Arc<View> {
     }
     let mut masked = View::clone(view);
     for pod in masked.pods.values_mut() {
-        if pod.metadata.uid.as_ref().is_some_and(|uid| held_back.contains(uid)) {
+        if pod
+            .metadata
+            .uid
+            .as_ref()
+            .is_some_and(|uid| held_back.contains(uid))
+        {
             unready(Arc::make_mut(pod));
         }
     }
@@ -22,8 +27,15 @@ pub fn masked(view: &Arc<View>, held_back: &BTreeSet<String>) -> Arc<View> {
 }
 
 fn unready(pod: &mut Pod) {
-    let conditions = pod.status.as_mut().and_then(|status| status.conditions.as_mut());
-    for condition in conditions.into_iter().flatten().filter(|one| one.type_ == "Ready") {
+    let conditions = pod
+        .status
+        .as_mut()
+        .and_then(|status| status.conditions.as_mut());
+    for condition in conditions
+        .into_iter()
+        .flatten()
+        .filter(|one| one.type_ == "Ready")
+    {
         condition.status = "False".to_owned();
     }
 }
@@ -44,13 +56,20 @@ mod tests {
         };
         let mut view = View::default();
         for uid in ["a", "b"] {
-            view.pods.insert(("ns".into(), uid.into()), Arc::new(pod(uid)));
+            view.pods
+                .insert(("ns".into(), uid.into()), Arc::new(pod(uid)));
         }
         let view = Arc::new(view);
         assert!(Arc::ptr_eq(&masked(&view, &BTreeSet::new()), &view));
         let masked = masked(&view, &BTreeSet::from(["b".to_owned()]));
         assert_eq!(masked.ready_pods_of("api").len(), 1);
-        assert!(masked.pods.values().zip(["a", "b"]).all(|(pod, uid)| is_ready(pod) == (uid == "a")));
+        assert!(
+            masked
+                .pods
+                .values()
+                .zip(["a", "b"])
+                .all(|(pod, uid)| is_ready(pod) == (uid == "a"))
+        );
         assert_eq!(view.ready_pods_of("api").len(), 2);
     }
 }

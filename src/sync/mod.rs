@@ -12,7 +12,7 @@ mod mask;
 mod plan;
 pub mod rules;
 mod send;
-mod tar;
+pub mod tar;
 
 pub use base::Base;
 pub use keeper::{Keeper, Reply, Said};

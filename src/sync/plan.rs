@@ -72,12 +72,22 @@ impl Wanted {
     ///
     /// What the container was sent earlier and is in the build context now as it is in the image goes back to that.
     pub fn lacks(&self, container: &str, own: bool, record: &Record) -> Vec<Item> {
-        let concerns = |item: &&Item| item.container.as_deref().map_or(own, |name| name == container);
+        let concerns = |item: &&Item| {
+            item.container
+                .as_deref()
+                .map_or(own, |name| name == container)
+        };
         let items: Vec<&Item> = self.items.iter().filter(concerns).collect();
         let held = |item: &Item| {
-            record.get(&item.dest).is_some_and(|had| had.digest == item.now.map(|now| now.digest))
+            record
+                .get(&item.dest)
+                .is_some_and(|had| had.digest == item.now.map(|now| now.digest))
         };
-        let mut lacks: Vec<Item> = items.iter().filter(|item| !held(item)).map(|&item| item.clone()).collect();
+        let mut lacks: Vec<Item> = items
+            .iter()
+            .filter(|item| !held(item))
+            .map(|&item| item.clone())
+            .collect();
         for (dest, had) in record {
             if !items.iter().any(|item| item.dest == *dest) {
                 lacks.extend(self.back(dest, had).filter(|item| !held(item)));
@@ -87,7 +97,10 @@ impl Wanted {
     }
 
     fn back(&self, dest: &str, had: &Had) -> Option<Item> {
-        let change = Changed { path: had.source.clone(), now: self.now(&had.source) };
+        let change = Changed {
+            path: had.source.clone(),
+            now: self.now(&had.source),
+        };
         let mut items = self.rules.items_of(&change);
         let at = items.iter().position(|item| item.dest == dest);
         // The rule may have gone; what it did is undone all the same.
@@ -102,9 +115,14 @@ impl Wanted {
 
     fn now(&self, path: &str) -> Option<Now> {
         let entries = &self.context.entries;
-        let at = entries.binary_search_by(|entry| in_walk(&entry.path, path)).ok()?;
+        let at = entries
+            .binary_search_by(|entry| in_walk(&entry.path, path))
+            .ok()?;
         match &entries[at].what {
-            What::File { digest, .. } => Some(Now { digest: *digest, mode: entries[at].mode }),
+            What::File { digest, .. } => Some(Now {
+                digest: *digest,
+                mode: entries[at].mode,
+            }),
             _ => None,
         }
     }
@@ -120,20 +138,29 @@ mod tests {
             path: (*path).into(),
             mode: 0o644,
             mtime_ns: 0,
-            what: What::File { size: 1, digest: [*content; 32] },
+            what: What::File {
+                size: 1,
+                digest: [*content; 32],
+            },
         };
         let item = |(path, content): &(&str, Option<u8>)| Item {
             source: (*path).into(),
             dest: format!("/{path}"),
             container: None,
-            now: content.map(|content| Now { digest: [content; 32], mode: 0o644 }),
+            now: content.map(|content| Now {
+                digest: [content; 32],
+                mode: 0o644,
+            }),
             after: SyncAfter::Nothing,
         };
         Wanted {
             service: "api".into(),
             reference: "image:1".into(),
             items: items.iter().map(item).collect(),
-            context: Arc::new(Context { root: "/".into(), entries: files.iter().map(entry).collect() }),
+            context: Arc::new(Context {
+                root: "/".into(),
+                entries: files.iter().map(entry).collect(),
+            }),
             rules: Rules::none(),
             ports: Vec::new(),
             since: Instant::now(),
@@ -144,9 +171,18 @@ mod tests {
     fn sent(record: &mut Record, lacks: &[Item]) -> Vec<(String, Option<u8>)> {
         for item in lacks {
             let digest = item.now.map(|now| now.digest);
-            record.insert(item.dest.clone(), Had { source: item.source.clone(), digest });
+            record.insert(
+                item.dest.clone(),
+                Had {
+                    source: item.source.clone(),
+                    digest,
+                },
+            );
         }
-        lacks.iter().map(|item| (item.dest.clone(), item.now.map(|now| now.digest[0]))).collect()
+        lacks
+            .iter()
+            .map(|item| (item.dest.clone(), item.now.map(|now| now.digest[0])))
+            .collect()
     }
 
     #[test]
@@ -160,10 +196,25 @@ mod tests {
         let edited = || wanted(&[("a", 2), ("b", 1)], &[("a", Some(2))]);
         assert_eq!(step(&mut record, edited()), [("/a".into(), Some(2))]);
         assert_eq!(step(&mut record, edited()), []);
-        let more = || wanted(&[("a", 2), ("c", 3)], &[("a", Some(2)), ("b", None), ("c", Some(3))]);
-        assert_eq!(step(&mut record, more()), [("/b".into(), None), ("/c".into(), Some(3))]);
+        let more = || {
+            wanted(
+                &[("a", 2), ("c", 3)],
+                &[("a", Some(2)), ("b", None), ("c", Some(3))],
+            )
+        };
+        assert_eq!(
+            step(&mut record, more()),
+            [("/b".into(), None), ("/c".into(), Some(3))]
+        );
         let back = || wanted(&[("a", 1), ("b", 1)], &[]);
-        assert_eq!(step(&mut record, back()), [("/a".into(), Some(1)), ("/b".into(), Some(1)), ("/c".into(), None)]);
+        assert_eq!(
+            step(&mut record, back()),
+            [
+                ("/a".into(), Some(1)),
+                ("/b".into(), Some(1)),
+                ("/c".into(), None)
+            ]
+        );
         assert_eq!(step(&mut record, back()), []);
         // A new container has the image's files.
         assert_eq!(step(&mut Record::new(), back()), []);

@@ -35,30 +35,44 @@ struct Place {
 impl Rules {
     /// The rules as they apply to an image.
     pub fn of(rules: &[SyncRule], plan: &ImagePlan) -> Self {
-        let infers = rules.iter().any(|rule| matches!(rule, SyncRule::Infer { .. }));
+        let infers = rules
+            .iter()
+            .any(|rule| matches!(rule, SyncRule::Infer { .. }));
         let copies = if infers {
             Copies::of(&plan.dockerfile, plan.spec.target.as_deref(), &plan.args)
         } else {
             Copies::default()
         };
-        Rules { rules: rules.iter().map(rule).collect(), copies }
+        Rules {
+            rules: rules.iter().map(rule).collect(),
+            copies,
+        }
     }
 
     /// No rules.
     #[cfg(test)]
     pub fn none() -> Self {
-        Rules { rules: Vec::new(), copies: Copies::default() }
+        Rules {
+            rules: Vec::new(),
+            copies: Copies::default(),
+        }
     }
 
     /// Whether a program is started anew after some of the files.
     pub fn restarts(&self) -> bool {
-        self.rules.iter().any(|rule| rule.after == SyncAfter::Restart)
+        self.rules
+            .iter()
+            .any(|rule| rule.after == SyncAfter::Restart)
     }
 
     /// What is to be done in containers for these files; or the first file that no rule covers.
     ///
     /// `refused`: paths in containers that could not be written to.
-    pub fn items(&self, changes: &[Changed], refused: &BTreeSet<String>) -> Result<Vec<Item>, String> {
+    pub fn items(
+        &self,
+        changes: &[Changed],
+        refused: &BTreeSet<String>,
+    ) -> Result<Vec<Item>, String> {
         let mut items = Vec::new();
         for change in changes {
             let found = self.items_of(change);
@@ -73,7 +87,11 @@ impl Rules {
     /// What is to be done for one file; nothing when no rule covers it.
     pub fn items_of(&self, change: &Changed) -> Vec<Item> {
         let mut items: Vec<Item> = Vec::new();
-        for rule in self.rules.iter().filter(|rule| rule.sources.iter().any(|glob| glob.is_match(&*change.path))) {
+        for rule in self
+            .rules
+            .iter()
+            .filter(|rule| rule.sources.iter().any(|glob| glob.is_match(&*change.path)))
+        {
             let places = match &rule.place {
                 Some(place) => vec![place.of(&change.path)],
                 None => self.copies.places(&change.path),
@@ -97,14 +115,26 @@ impl Rules {
 
 impl Place {
     fn of(&self, path: &str) -> String {
-        let below = path.strip_prefix(&*self.strip).map(|rest| rest.trim_start_matches('/'));
-        format!("{}/{}", self.dest, below.filter(|rest| !rest.is_empty()).unwrap_or(path))
+        let below = path
+            .strip_prefix(&*self.strip)
+            .map(|rest| rest.trim_start_matches('/'));
+        format!(
+            "{}/{}",
+            self.dest,
+            below.filter(|rest| !rest.is_empty()).unwrap_or(path)
+        )
     }
 }
 
 fn rule(rule: &SyncRule) -> Rule {
     match rule {
-        SyncRule::Manual { src, dest, strip, after, container } => Rule {
+        SyncRule::Manual {
+            src,
+            dest,
+            strip,
+            after,
+            container,
+        } => Rule {
             sources: glob(src).into_iter().collect(),
             place: Some(Place {
                 strip: folder_of(strip),
@@ -133,7 +163,10 @@ fn folder_of(strip: &str) -> String {
 /// The stack was checked, so that every glob is one.
 fn glob(text: &str) -> Option<GlobMatcher> {
     let text = text.trim_start_matches("./");
-    let glob = GlobBuilder::new(text).literal_separator(true).build().ok()?;
+    let glob = GlobBuilder::new(text)
+        .literal_separator(true)
+        .build()
+        .ok()?;
     Some(glob.compile_matcher())
 }
 
@@ -153,11 +186,17 @@ mod tests {
 
     fn rules(all: &[SyncRule], dockerfile: &str) -> Rules {
         let copies = Copies::of(dockerfile, None, &Default::default());
-        Rules { rules: all.iter().map(rule).collect(), copies }
+        Rules {
+            rules: all.iter().map(rule).collect(),
+            copies,
+        }
     }
 
     fn changed(path: &str) -> Changed {
-        Changed { path: path.into(), now: None }
+        Changed {
+            path: path.into(),
+            now: None,
+        }
     }
 
     #[test]
@@ -184,17 +223,38 @@ mod tests {
     fn one_file_that_no_rule_covers_is_enough() {
         let rules = rules(&[manual("*.py", "", "/app")], "");
         let none = BTreeSet::new();
-        assert_eq!(rules.items(&[changed("a.py"), changed("go.mod")], &none), Err("go.mod".into()));
-        assert_eq!(rules.items(&[changed("a.py"), changed("b.py")], &none).unwrap().len(), 2);
+        assert_eq!(
+            rules.items(&[changed("a.py"), changed("go.mod")], &none),
+            Err("go.mod".into())
+        );
+        assert_eq!(
+            rules
+                .items(&[changed("a.py"), changed("b.py")], &none)
+                .unwrap()
+                .len(),
+            2
+        );
         let refused = BTreeSet::from(["/app/b.py".to_owned()]);
-        assert_eq!(rules.items(&[changed("a.py"), changed("b.py")], &refused), Err("b.py".into()));
+        assert_eq!(
+            rules.items(&[changed("a.py"), changed("b.py")], &refused),
+            Err("b.py".into())
+        );
     }
 
     #[test]
     fn inferred_files_need_a_copy() {
-        let infer = SyncRule::Infer { globs: vec!["**/*.py".into()], after: SyncAfter::Nothing };
+        let infer = SyncRule::Infer {
+            globs: vec!["**/*.py".into()],
+            after: SyncAfter::Nothing,
+        };
         let rules = rules(&[infer], "FROM x\nWORKDIR /app\nCOPY src ./lib");
-        let places = |path| rules.items_of(&changed(path)).into_iter().map(|item| item.dest).collect::<Vec<_>>();
+        let places = |path| {
+            rules
+                .items_of(&changed(path))
+                .into_iter()
+                .map(|item| item.dest)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(places("src/a.py"), ["/app/lib/a.py"]);
         assert!(places("other/a.py").is_empty());
         assert!(places("src/a.txt").is_empty());

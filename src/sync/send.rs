@@ -47,8 +47,6 @@ pub struct Job {
     pub root: PathBuf,
     /// What it lacks.
     pub items: Vec<Item>,
-    /// The ports that its program is expected to listen on.
-    pub ports: Vec<u16>,
 }
 
 /// How a job ended.
@@ -60,6 +58,8 @@ pub struct Outcome {
     pub trouble: Option<Trouble>,
     /// What commands printed, in lines.
     pub output: Vec<String>,
+    /// Whether its program was started anew.
+    pub restarted: bool,
 }
 
 /// Why a container does not hold all that it should.
@@ -90,7 +90,7 @@ impl Job {
         };
         let done: Result<(), Trouble> = done.await;
         let done = match done {
-            Ok(()) => self.after(&mut outcome.output).await,
+            Ok(()) => self.after(&mut outcome).await,
             trouble => trouble,
         };
         outcome.trouble = done.err();
@@ -98,7 +98,10 @@ impl Job {
     }
 
     /// As many files as go in one batch, and what is left.
-    async fn read<'a>(&self, items: &'a [Item]) -> Result<(Vec<(Had, FileChange)>, &'a [Item]), Trouble> {
+    async fn read<'a>(
+        &self,
+        items: &'a [Item],
+    ) -> Result<(Vec<(Had, FileChange)>, &'a [Item]), Trouble> {
         let (root, wanted) = (self.root.clone(), items.to_vec());
         let read = tokio::task::spawn_blocking(move || {
             let mut files = Vec::new();
@@ -113,16 +116,28 @@ impl Job {
             }
             Ok(files)
         });
-        let files: Vec<_> = read.await.map_err(|error| Trouble::Failed(Failure::failed("cannot read").because(error)))??;
+        let files: Vec<_> = read
+            .await
+            .map_err(|error| Trouble::Failed(Failure::failed("cannot read").because(error)))??;
         let rest = &items[files.len()..];
         Ok((files, rest))
     }
 
-    async fn send(&self, files: &[(Had, FileChange)], held: &mut Vec<(String, Had)>) -> Result<(), Trouble> {
+    async fn send(
+        &self,
+        files: &[(Had, FileChange)],
+        held: &mut Vec<(String, Had)>,
+    ) -> Result<(), Trouble> {
         let changes: Vec<FileChange> = files.iter().map(|(_, change)| change.clone()).collect();
-        let keep = |held: &mut Vec<_>, (had, change): &(Had, FileChange)| held.push((change.path.clone(), had.clone()));
+        let keep = |held: &mut Vec<_>, (had, change): &(Had, FileChange)| {
+            held.push((change.path.clone(), had.clone()))
+        };
         let Some(agent) = self.agent().await else {
-            let place = Place { client: &self.means.client, pod: &self.pod, container: &self.container };
+            let place = Place {
+                client: &self.means.client,
+                pod: &self.pod,
+                container: &self.container,
+            };
             place.put(&changes).await.map_err(Trouble::Failed)?;
             files.iter().for_each(|file| keep(held, file));
             return Ok(());
@@ -132,7 +147,10 @@ impl Job {
             Err(_) => {
                 tokio::time::sleep(AGAIN_AFTER).await;
                 let agent = self.agent().await.ok_or(Trouble::Gone)?;
-                agent.sync(&self.id, &changes).await.map_err(|_| Trouble::Gone)?
+                agent
+                    .sync(&self.id, &changes)
+                    .await
+                    .map_err(|_| Trouble::Gone)?
             }
         };
         for (file, answer) in files.iter().zip(answers) {
@@ -145,11 +163,10 @@ impl Job {
     }
 
     async fn agent(&self) -> Option<Arc<Agent>> {
-        let node = self.pod.spec.as_ref()?.node_name.as_deref()?;
-        self.means.agents.as_ref()?.on(node).await.ok()
+        self.means.agent(&self.pod).await
     }
 
-    async fn after(&self, output: &mut Vec<String>) -> Result<(), Trouble> {
+    async fn after(&self, outcome: &mut Outcome) -> Result<(), Trouble> {
         let mut done: Vec<&SyncAfter> = Vec::new();
         for item in &self.items {
             if done.contains(&&item.after) {
@@ -158,50 +175,88 @@ impl Job {
             done.push(&item.after);
             match &item.after {
                 SyncAfter::Nothing => {}
-                SyncAfter::Exec(command) => self.exec(command, output).await?,
-                SyncAfter::Restart => self.restart().await?,
+                SyncAfter::Exec(command) => self.exec(command, &mut outcome.output).await?,
+                SyncAfter::Restart => {
+                    self.restart().await?;
+                    outcome.restarted = true;
+                }
             }
         }
         Ok(())
     }
 
     async fn exec(&self, command: &[String], output: &mut Vec<String>) -> Result<(), Trouble> {
-        let place = Place { client: &self.means.client, pod: &self.pod, container: &self.container };
+        let place = Place {
+            client: &self.means.client,
+            pod: &self.pod,
+            container: &self.container,
+        };
         let ran = place.exec(command, &[]).await.map_err(Trouble::Failed)?;
-        output.extend(ran.output.lines().map(|line| format!("{}: {line}", command[0])));
+        output.extend(
+            ran.output
+                .lines()
+                .map(|line| format!("{}: {line}", command[0])),
+        );
         if !ran.well {
             output.push(format!("`{}` failed", command.join(" ")));
         }
         Ok(())
     }
 
-    /// Starts the program anew where it is, and waits until it listens again.
     async fn restart(&self) -> Result<(), Trouble> {
         let by_hand = || Failure::failed("its program cannot be started anew where it runs");
-        let agent = self.agent().await.ok_or_else(|| Trouble::Failed(by_hand().cause("there is no agent in its node")))?;
-        agent.rerun(&self.id).await.map_err(|failure| Trouble::Failed(by_hand().cause(failure.line())))?;
-        let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+        let agent = self
+            .agent()
+            .await
+            .ok_or_else(|| Trouble::Failed(by_hand().cause("there is no agent in its node")))?;
+        agent
+            .rerun(&self.id)
+            .await
+            .map_err(|failure| Trouble::Failed(by_hand().cause(failure.line())))
+    }
+}
+
+impl Means {
+    async fn agent(&self, pod: &Pod) -> Option<Arc<Agent>> {
+        let node = pod.spec.as_ref()?.node_name.as_deref()?;
+        self.agents.as_ref()?.on(node).await.ok()
+    }
+
+    /// Waits until a program that was started anew listens on its ports, or has had its time.
+    pub async fn listens(&self, pod: &Pod, ports: &[u16]) {
+        let Some(agent) = self.agent(pod).await else {
+            return;
+        };
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let deadline = Instant::now() + LISTENS_WITHIN;
-        for port in &self.ports {
-            // Others ask the kubelet whether it is ready; this only keeps connections from being refused meanwhile.
+        for port in ports {
             while let Err(error) = agent.dial(uid, *port).await {
-                if error.kind() != std::io::ErrorKind::ConnectionRefused || Instant::now() > deadline {
+                if error.kind() != std::io::ErrorKind::ConnectionRefused
+                    || Instant::now() > deadline
+                {
                     break;
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
-        Ok(())
     }
 }
 
 fn read_one(root: &std::path::Path, item: &Item) -> Result<(Had, FileChange), Trouble> {
-    let mut change = FileChange { path: item.dest.clone(), content: None, mode: 0 };
-    let mut had = Had { source: item.source.clone(), digest: None };
+    let mut change = FileChange {
+        path: item.dest.clone(),
+        content: None,
+        mode: 0,
+    };
+    let mut had = Had {
+        source: item.source.clone(),
+        digest: None,
+    };
     if let Some(now) = item.now {
         let mut content = Vec::new();
         let path = root.join(&*item.source);
-        let read = digests::open(&path).and_then(|mut file| std::io::Read::read_to_end(&mut file, &mut content));
+        let read = digests::open(&path)
+            .and_then(|mut file| std::io::Read::read_to_end(&mut file, &mut content));
         read.map_err(|_| Trouble::Vanished)?;
         // It may be newer than what was planned; then another plan is on its way.
         had.digest = Some(*blake3::hash(&content).as_bytes());

@@ -37,12 +37,24 @@ impl Place<'_> {
     /// # Errors
     /// When it cannot be run at all.
     pub async fn exec(&self, command: &[String], input: &[u8]) -> Result<Ran> {
-        let failed = || Failure::failed(format!("cannot run `{}` in {}", command.join(" "), self.pod.name_any()));
+        let failed = || {
+            Failure::failed(format!(
+                "cannot run `{}` in {}",
+                command.join(" "),
+                self.pod.name_any()
+            ))
+        };
         let namespace = self.pod.metadata.namespace.as_deref().unwrap_or("default");
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let options = AttachParams::default().container(self.container).stdin(!input.is_empty()).stdout(true).stderr(true);
-        let mut running =
-            pods.exec(&self.pod.name_any(), command, &options).await.map_err(|error| failed().because(error))?;
+        let options = AttachParams::default()
+            .container(self.container)
+            .stdin(!input.is_empty())
+            .stdout(true)
+            .stderr(true);
+        let mut running = pods
+            .exec(&self.pod.name_any(), command, &options)
+            .await
+            .map_err(|error| failed().because(error))?;
         let stdin = running.stdin();
         let write = async {
             if let Some(mut stdin) = stdin {
@@ -69,7 +81,9 @@ impl Place<'_> {
             Some(status) => status.await,
             None => None,
         };
-        let well = status.as_ref().is_some_and(|status| status.status.as_deref() == Some("Success"));
+        let well = status
+            .as_ref()
+            .is_some_and(|status| status.status.as_deref() == Some("Success"));
         out.extend(err);
         let mut output = String::from_utf8_lossy(&out).into_owned();
         if !well && output.trim().is_empty() {
@@ -83,13 +97,21 @@ impl Place<'_> {
     /// # Errors
     /// When it has none, or they say no.
     pub async fn put(&self, files: &[FileChange]) -> Result<()> {
-        let gone: Vec<&str> =
-            files.iter().filter(|file| file.content.is_none()).map(|file| file.path.as_str()).collect();
+        let gone: Vec<&str> = files
+            .iter()
+            .filter(|file| file.content.is_none())
+            .map(|file| file.path.as_str())
+            .collect();
         if !gone.is_empty() {
-            let command: Vec<String> = ["rm", "-f", "--"].into_iter().chain(gone).map(str::to_owned).collect();
+            let command: Vec<String> = ["rm", "-f", "--"]
+                .into_iter()
+                .chain(gone)
+                .map(str::to_owned)
+                .collect();
             self.must("rm", &command, &[]).await?;
         }
-        let archive = archive(files).map_err(|error| Failure::failed("cannot pack files").because(error))?;
+        let archive =
+            archive(files).map_err(|error| Failure::failed("cannot pack files").because(error))?;
         match archive {
             Some(archive) => {
                 let command: Vec<String> = ["tar", "-xf", "-", "-C", "/"].map(str::to_owned).into();
@@ -103,8 +125,10 @@ impl Place<'_> {
         let ran = self.exec(command, input).await?;
         match ran.well {
             true => Ok(()),
-            false => Err(Failure::failed(format!("`{program}` in the container does not do it"))
-                .cause(ran.output.trim().to_owned())),
+            false => Err(
+                Failure::failed(format!("`{program}` in the container does not do it"))
+                    .cause(ran.output.trim().to_owned()),
+            ),
         }
     }
 }
@@ -113,7 +137,9 @@ fn archive(files: &[FileChange]) -> std::io::Result<Option<Vec<u8>>> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut any = false;
     for file in files {
-        let Some(content) = &file.content else { continue };
+        let Some(content) = &file.content else {
+            continue;
+        };
         any = true;
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);

@@ -1,5 +1,6 @@
 //! What people see: words and colours for phases, failures, tables, and progress.
 
+mod echo;
 pub mod failure;
 pub mod news;
 pub mod progress;

@@ -65,8 +65,18 @@ mod tests {
             Phase::Building,
             Phase::Ready,
         ] {
-            let mut row = crate::engine::rows::blank("api");
-            row.phase = phase;
+            let mut row = ServiceStatus {
+                name: "api".to_owned(),
+                phase,
+                ready: false,
+                reason: None,
+                image: None,
+                pods: Vec::new(),
+                forwards: Vec::new(),
+                since: chrono::Utc::now(),
+                failure: None,
+                timings: Vec::new(),
+            };
             row.failure = (phase == Phase::Failed).then(|| {
                 Failure::failed("building api failed").detail(["api/Dockerfile:2: error: RUN make"])
             });

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
+use super::echo::Quiet;
 use super::{BAD, FAINT, STRONG, WARN, duration, paint, sign, word};
 use crate::event::{Event, Level, Phase, ServiceStatus, Status, What};
 
@@ -40,7 +41,10 @@ enum Screen {
         lines: BTreeMap<String, Line>,
         /// Of the column of names.
         width: usize,
+        quiet: Option<Quiet>,
     },
+    /// No lines of services.
+    Notes,
     /// A line a change.
     Plain {
         said: BTreeMap<String, (Phase, Option<String>)>,
@@ -50,7 +54,8 @@ enum Screen {
 #[derive(Debug)]
 struct Line {
     bar: ProgressBar,
-    phase: Option<Phase>,
+    /// And whether there is nothing to say of it.
+    phase: Option<(Phase, bool)>,
     /// When it last began to move.
     began: Option<Instant>,
 }
@@ -63,6 +68,7 @@ impl Progress {
                 all: MultiProgress::new(),
                 lines: BTreeMap::new(),
                 width: 0,
+                quiet: Quiet::enter(),
             }
         } else {
             Screen::Plain {
@@ -71,6 +77,14 @@ impl Progress {
         };
         Progress {
             screen,
+            status: None,
+        }
+    }
+
+    /// Shows notes only: for what is not about how services come up.
+    pub fn notes() -> Self {
+        Progress {
+            screen: Screen::Notes,
             status: None,
         }
     }
@@ -109,13 +123,14 @@ impl Progress {
     pub fn say(&self, line: &str) {
         match &self.screen {
             Screen::Live { all, .. } => all.suspend(|| anstream::eprintln!("{line}")),
-            Screen::Plain { .. } => anstream::eprintln!("{line}"),
+            Screen::Plain { .. } | Screen::Notes => anstream::eprintln!("{line}"),
         }
     }
 
     /// Leaves the lines as they are and lets go of the screen.
     pub fn finish(&mut self) {
-        if let Screen::Live { lines, .. } = &mut self.screen {
+        if let Screen::Live { lines, quiet, .. } = &mut self.screen {
+            quiet.take();
             lines.values().for_each(Line::leave);
             lines.clear();
         }
@@ -123,7 +138,10 @@ impl Progress {
 
     /// Takes away the lines of services that are no longer in the stack, and makes room for the longest name.
     fn only(&mut self, status: &Status) {
-        if let Screen::Live { all, lines, width } = &mut self.screen {
+        if let Screen::Live {
+            all, lines, width, ..
+        } = &mut self.screen
+        {
             let longest = status.services.iter().map(|row| row.name.chars().count());
             *width = longest.max().unwrap_or(0).min(WIDEST_NAME);
             lines.retain(|name, line| {
@@ -138,12 +156,15 @@ impl Progress {
 
     fn row(&mut self, row: &ServiceStatus) {
         match &mut self.screen {
-            Screen::Live { all, lines, width } => {
+            Screen::Live {
+                all, lines, width, ..
+            } => {
                 let line = lines
                     .entry(row.name.clone())
                     .or_insert_with(|| Line::new(all));
                 line.show(row, *width);
             }
+            Screen::Notes => {}
             Screen::Plain { said } => {
                 let now = (row.phase, row.reason.clone());
                 let before = said.insert(row.name.clone(), now.clone());
@@ -198,10 +219,14 @@ impl Line {
     }
 
     fn show(&mut self, row: &ServiceStatus, width: usize) {
-        if self.phase != Some(row.phase) {
-            self.enter(row);
+        let reason = match row.phase {
+            Phase::Ready => "",
+            _ => row.reason.as_deref().unwrap_or_default(),
+        };
+        let now = (row.phase, reason.is_empty());
+        if self.phase != Some(now) {
+            self.enter(row, now);
         }
-        let reason = row.reason.as_deref().unwrap_or_default();
         let left = console_width().saturating_sub(width + AROUND);
         self.bar
             .set_prefix(format!("{:<width$}", fit(&row.name, width)));
@@ -216,10 +241,10 @@ impl Line {
         self.bar.tick();
     }
 
-    fn enter(&mut self, row: &ServiceStatus) {
+    fn enter(&mut self, row: &ServiceStatus, now: (Phase, bool)) {
         let moving = is_moving(row.phase);
-        let first = self.phase.is_none();
-        if moving && !self.phase.is_some_and(is_moving) {
+        let same = self.phase.is_some_and(|(phase, _)| phase == row.phase);
+        if moving && !self.phase.is_some_and(|(phase, _)| is_moving(phase)) {
             self.began = Some(Instant::now());
         }
         let time = match row.phase {
@@ -228,28 +253,31 @@ impl Line {
                 None => Time::None,
             },
             Phase::Failed | Phase::Stopped => Time::None,
+            // It waits for nothing that could be named.
+            Phase::Pending if now.1 => Time::None,
             _ => Time::Runs,
         };
-        self.bar.set_style(style(row.phase, &time));
-        if let Time::Runs = time {
+        if !same {
             // What went on before this client came counts as well.
-            let before = if first {
-                (Utc::now() - row.since).to_std().unwrap_or_default()
-            } else {
-                Duration::ZERO
+            let before = match self.phase {
+                None => (Utc::now() - row.since).to_std().unwrap_or_default(),
+                Some(_) => Duration::ZERO,
             };
             drop(self.bar.clone().with_elapsed(before));
+        }
+        self.bar.set_style(style(row.phase, &time));
+        if let Time::Runs = time {
             self.bar.enable_steady_tick(TICK);
         } else {
             self.bar.disable_steady_tick();
         }
-        self.phase = Some(row.phase);
+        self.phase = Some(now);
     }
 
     /// As it is, but nothing that seems to go on.
     fn leave(&self) {
         self.bar.disable_steady_tick();
-        if let Some(phase) = self.phase.filter(|phase| is_moving(*phase)) {
+        if let Some((phase, _)) = self.phase.filter(|(phase, _)| *phase != Phase::Ready) {
             self.bar.set_style(style(phase, &Time::None));
         }
         self.bar.abandon();
@@ -312,7 +340,7 @@ fn style(phase: Phase, time: &Time) -> ProgressStyle {
         Time::Runs => "{clock}".to_owned(),
     };
     let template = format!(
-        "{} {{prefix}}  {}{}  {{wide_msg}}",
+        "{} {{prefix}}  {}{}  {{msg}}",
         paint(colour, mark),
         paint(colour, format!("{:<8}", word(phase))),
         paint(FAINT, took),

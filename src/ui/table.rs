@@ -30,7 +30,7 @@ fn aligned(rows: &[Vec<String>], paint: impl Fn(usize, usize, &str) -> String) -
     rows.iter().enumerate().map(line).collect()
 }
 
-/// Where each service listens on this machine, one line a service.
+/// Where each service listens on this machine, one line a service, and below it what is wrong with a port.
 pub fn addresses(status: &Status) -> Vec<String> {
     let listening: Vec<_> = status
         .services
@@ -44,29 +44,45 @@ pub fn addresses(status: &Status) -> Vec<String> {
             vec![service.name.clone(), all.join(", ")]
         })
         .collect();
-    let strange = |row: usize| {
+    let elsewhere = |row: usize| {
         listening[row]
             .forwards
             .iter()
-            .any(|one| one.wanted.is_some() || one.problem.is_some())
+            .any(|one| one.wanted.is_some())
     };
-    aligned(&rows, |row, column, cell| match column {
+    let lines = aligned(&rows, |row, column, cell| match column {
         0 => format!("  {}", paint(STRONG, cell)),
-        _ if strange(row) => paint(WARN, cell),
+        _ if elsewhere(row) => paint(WARN, cell),
         _ => cell.to_owned(),
-    })
+    });
+    let with_problems = lines
+        .into_iter()
+        .zip(listening)
+        .flat_map(|(line, service)| {
+            let problems = service.forwards.iter().filter_map(problem);
+            let problems = problems.map(|text| format!("    {}", paint(WARN, text)));
+            std::iter::once(line).chain(problems)
+        });
+    with_problems.collect()
 }
 
-/// `localhost:5432`, and what is odd about it.
+/// `localhost:5432`, and whether that is another port than the wanted one.
 pub fn address(forward: &ForwardStatus) -> String {
     let mut text = format!("{}:{}", forward.address, forward.local);
     if let Some(wanted) = forward.wanted {
         text.push_str(&format!(" (port {wanted} is taken)"));
     }
-    if let Some(problem) = &forward.problem {
-        text.push_str(&format!(" ({problem})"));
-    }
     text
+}
+
+/// What is wrong with a port, and with which.
+fn problem(forward: &ForwardStatus) -> Option<String> {
+    let problem = forward.problem.as_ref()?;
+    Some(if problem.contains(&forward.local.to_string()) {
+        problem.clone()
+    } else {
+        format!("{}: {problem}", forward.local)
+    })
 }
 
 /// How each service is: `llmdev status`.
@@ -84,6 +100,14 @@ pub fn services(status: &Status) -> Vec<String> {
         (_, 0 | 2) => paint(sign(status.services[index - 1].phase).1, cell),
         (_, 1) => paint(STRONG, cell),
         (_, 7) if status.services[index - 1].failure.is_some() => paint(BAD, cell),
+        (_, 7)
+            if status.services[index - 1]
+                .forwards
+                .iter()
+                .any(|one| one.problem.is_some()) =>
+        {
+            paint(WARN, cell)
+        }
         (_, 3 | 7) => paint(FAINT, cell),
         _ => cell.to_owned(),
     })
@@ -100,6 +124,11 @@ fn row(service: &ServiceStatus) -> Vec<String> {
         (None, true) => "the older version serves".to_owned(),
         (None, false) => String::new(),
     };
+    let problems = service.forwards.iter().filter_map(problem);
+    let said = std::iter::once(reason)
+        .filter(|reason| !reason.is_empty())
+        .chain(problems);
+    let said = said.collect::<Vec<_>>().join("; ");
     vec![
         sign(service.phase).0.to_owned(),
         service.name.clone(),
@@ -108,7 +137,7 @@ fn row(service: &ServiceStatus) -> Vec<String> {
         format!("{ready}/{}", service.pods.len()),
         restarts.to_string(),
         addresses.join(", "),
-        reason,
+        said,
     ]
 }
 

@@ -9,7 +9,11 @@ pub fn of_inputs(file: &Path, inputs: &[PathBuf]) -> BTreeSet<PathBuf> {
     for input in inputs.iter().map(PathBuf::as_path).chain([file]) {
         let real = input.canonicalize().ok();
         for path in [Some(input.to_owned()), real].into_iter().flatten() {
-            folders.extend(if path.is_dir() { Some(path) } else { path.parent().map(Path::to_owned) });
+            folders.extend(if path.is_dir() {
+                Some(path)
+            } else {
+                path.parent().map(Path::to_owned)
+            });
         }
     }
     folders
@@ -70,6 +74,9 @@ mod tests {
         std::fs::write(root.join("b/real"), "").unwrap();
         std::os::unix::fs::symlink("../b/real", root.join("a/link")).unwrap();
         let found = of_inputs(&root.join("stack.yaml"), &[root.join("a/link")]);
-        assert_eq!(found, BTreeSet::from([root.clone(), root.join("a"), root.join("b")]));
+        assert_eq!(
+            found,
+            BTreeSet::from([root.clone(), root.join("a"), root.join("b")])
+        );
     }
 }

@@ -15,7 +15,10 @@ pub struct Git {
 impl Git {
     /// The repository of a folder, if it is in one.
     pub fn above(folder: &Path) -> Option<Git> {
-        let found = folder.ancestors().map(|one| one.join(".git")).find(|git| git.exists())?;
+        let found = folder
+            .ancestors()
+            .map(|one| one.join(".git"))
+            .find(|git| git.exists())?;
         if found.is_dir() {
             return Some(Git { folder: found });
         }
@@ -48,7 +51,11 @@ mod tests {
         std::fs::create_dir_all(root.join("main/.git/worktrees/other")).unwrap();
         std::fs::create_dir_all(root.join("main/deep")).unwrap();
         std::fs::create_dir_all(root.join("other")).unwrap();
-        std::fs::write(root.join("other/.git"), "gitdir: ../main/.git/worktrees/other\n").unwrap();
+        std::fs::write(
+            root.join("other/.git"),
+            "gitdir: ../main/.git/worktrees/other\n",
+        )
+        .unwrap();
         let main = Git::above(&root.join("main/deep")).unwrap();
         assert_eq!(main.folder, root.join("main/.git"));
         let other = Git::above(&root.join("other")).unwrap();

@@ -57,7 +57,8 @@ impl Watcher {
         self.fixed = folders::of_inputs(&prepared.stack.file, &prepared.rendered.inputs);
         let mut contexts = Vec::new();
         for plan in prepared.plans.values() {
-            self.fixed.extend(plan.spec.dockerfile.parent().map(Path::to_owned));
+            self.fixed
+                .extend(plan.spec.dockerfile.parent().map(Path::to_owned));
             contexts.push((plan.context.root.clone(), plan.context.folders().collect()));
         }
         self.contexts = contexts;
@@ -116,7 +117,11 @@ impl Watcher {
 
     fn set(&mut self) {
         let mut wanted = self.fixed.clone();
-        wanted.extend(self.contexts.iter().flat_map(|(_, folders)| folders.iter().cloned()));
+        wanted.extend(
+            self.contexts
+                .iter()
+                .flat_map(|(_, folders)| folders.iter().cloned()),
+        );
         wanted.extend(self.git.as_ref().map(|git| git.folder.clone()));
         for line in self.source.set(wanted) {
             self.bus.note(Level::Warning, None, line);

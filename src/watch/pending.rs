@@ -68,12 +68,18 @@ struct Heard {
 impl Pending {
     /// Nothing yet.
     pub fn new(git: Option<PathBuf>) -> Self {
-        Pending { heard: Mutex::default(), wake: Notify::new(), git }
+        Pending {
+            heard: Mutex::default(),
+            wake: Notify::new(),
+            git,
+        }
     }
 
     /// Hears of an event. Called on the watcher's own thread.
     pub fn hear(&self, event: notify::Result<notify::Event>) {
-        let Ok(event) = event else { return self.everything() };
+        let Ok(event) = event else {
+            return self.everything();
+        };
         if event.flag() == Some(Flag::Rescan) {
             return self.everything();
         }
@@ -127,7 +133,9 @@ impl Pending {
     /// Puts a change back, for when all is quiet.
     pub fn give_back(&self, change: Change) {
         let mut heard = self.lock();
-        let last = heard.times.map_or(change.since, |(_, last)| last.max(change.since));
+        let last = heard
+            .times
+            .map_or(change.since, |(_, last)| last.max(change.since));
         heard.times = Some((change.since, last));
         heard.patient = true;
         if change.paths.is_empty() {
@@ -148,10 +156,20 @@ impl Pending {
     /// Whether it is time to [`Pending::take`].
     pub fn due(&self, now: Instant) -> Due {
         let heard = self.lock();
-        let Some((first, last)) = heard.times else { return Due::Never };
-        let quiet = if heard.is_finished() && !heard.patient { FINISHED } else { heard.quiet() };
+        let Some((first, last)) = heard.times else {
+            return Due::Never;
+        };
+        let quiet = if heard.is_finished() && !heard.patient {
+            FINISHED
+        } else {
+            heard.quiet()
+        };
         let when = (last + quiet).min(first + LONGEST);
-        if when <= now { Due::Now(first) } else { Due::At(when) }
+        if when <= now {
+            Due::Now(first)
+        } else {
+            Due::At(when)
+        }
     }
 
     /// What has changed; and the folders that are watched no more.
@@ -160,9 +178,20 @@ impl Pending {
         let now = Instant::now();
         let (first, last) = heard.times.unwrap_or((now, now));
         let quiet = heard.quiet();
-        let paths = if heard.everything { BTreeMap::new() } else { std::mem::take(&mut heard.paths) };
+        let paths = if heard.everything {
+            BTreeMap::new()
+        } else {
+            std::mem::take(&mut heard.paths)
+        };
         let settled = now >= (last + quiet).min(first + LONGEST);
-        (Change { paths: paths.into_keys().collect(), since: first, settled }, heard.gone)
+        (
+            Change {
+                paths: paths.into_keys().collect(),
+                since: first,
+                settled,
+            },
+            heard.gone,
+        )
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Heard> {
@@ -187,12 +216,19 @@ impl Heard {
     }
 
     fn quiet(&self) -> Duration {
-        if self.everything || self.paths.len() >= MANY { QUIET_MANY } else { QUIET }
+        if self.everything || self.paths.len() >= MANY {
+            QUIET_MANY
+        } else {
+            QUIET
+        }
     }
 }
 
 fn is_arrival(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)))
+    matches!(
+        kind,
+        EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both))
+    )
 }
 
 fn is_departure(kind: EventKind) -> bool {
@@ -216,7 +252,9 @@ mod tests {
     /// Milliseconds from the last event until it is due.
     fn quiet_after(events: &[(EventKind, &str)]) -> Option<u64> {
         let pending = Pending::new(Some("/git".into()));
-        events.iter().for_each(|(kind, path)| pending.hear(event(*kind, path)));
+        events
+            .iter()
+            .for_each(|(kind, path)| pending.hear(event(*kind, path)));
         let now = Instant::now();
         match pending.due(now) {
             Due::Never => None,
@@ -294,8 +332,14 @@ mod tests {
     fn a_folder_that_goes_is_noted() {
         let pending = Pending::new(None);
         pending.hear(event(EventKind::Remove(RemoveKind::Folder), "/a"));
-        pending.hear(event(EventKind::Modify(ModifyKind::Name(RenameMode::From)), "/b"));
-        pending.hear(event(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "/c"));
+        pending.hear(event(
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)),
+            "/b",
+        ));
+        pending.hear(event(
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)),
+            "/c",
+        ));
         assert_eq!(pending.take().1, [PathBuf::from("/a"), PathBuf::from("/b")]);
     }
 }

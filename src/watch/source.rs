@@ -30,7 +30,10 @@ impl Source {
     pub fn new(pending: Arc<Pending>) -> Self {
         let heard = Arc::clone(&pending);
         let kernel = notify::recommended_watcher(move |event| heard.hear(event));
-        let broken = kernel.as_ref().err().map(|error| exhausted(error).unwrap_or_else(|| error.to_string()));
+        let broken = kernel
+            .as_ref()
+            .err()
+            .map(|error| exhausted(error).unwrap_or_else(|| error.to_string()));
         Source {
             kernel: kernel.ok(),
             poller: None,
@@ -64,7 +67,12 @@ impl Source {
     /// These folders went, and the kernel's watches with them. One of the same name is to be watched anew.
     pub fn forget(&mut self, gone: Vec<PathBuf>) {
         for path in gone {
-            let below: Vec<_> = self.watched.iter().filter(|one| one.starts_with(&path)).cloned().collect();
+            let below: Vec<_> = self
+                .watched
+                .iter()
+                .filter(|one| one.starts_with(&path))
+                .cloned()
+                .collect();
             for one in below {
                 self.unwatch(&one);
             }
@@ -92,7 +100,8 @@ impl Source {
             Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => None,
             Err(error) => {
                 self.poll(folder);
-                let why = exhausted(&error).unwrap_or_else(|| format!("{}: {error}", folder.display()));
+                let why =
+                    exhausted(&error).unwrap_or_else(|| format!("{}: {error}", folder.display()));
                 Some(format!("some folders are looked at every second: {why}"))
             }
         }
@@ -104,7 +113,9 @@ impl Source {
             let config = notify::Config::default().with_poll_interval(LOOK_EVERY);
             self.poller = PollWatcher::new(move |event| heard.hear(event), config).ok();
         }
-        let Some(poller) = &mut self.poller else { return };
+        let Some(poller) = &mut self.poller else {
+            return;
+        };
         if poller.watch(folder, RecursiveMode::NonRecursive).is_ok() {
             self.polled.insert(folder.to_owned());
         }
@@ -140,8 +151,8 @@ const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::pending::Due;
+    use super::*;
     use std::time::Instant;
 
     fn wait_for(pending: &Pending, path: &Path) {
@@ -150,7 +161,11 @@ mod tests {
             if pending.due(Instant::now()) != Due::Never && pending.take().0.paths.contains(path) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{} was not heard of", path.display());
+            assert!(
+                Instant::now() < deadline,
+                "{} was not heard of",
+                path.display()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }

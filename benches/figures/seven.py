@@ -1,0 +1,90 @@
+"""The LLM stack: `up` with nothing changed, what commands take, and the daemon at rest."""
+
+import re
+import shutil
+import time
+
+from machine import ROOT, timed
+from stack import Events, Stack
+from table import Row, mb, median, ms, times
+
+NAME = "llmdev-bench-llm"
+WATCHED = 20_000
+
+
+def stack(bench):
+    return Stack(bench, NAME, write)
+
+
+def write(folder):
+    """The repository's own stack, with a name, a namespace and ports that disturb no other."""
+    shutil.copytree(ROOT / "examples/llm-stack", folder / "examples/llm-stack")
+    text = (ROOT / "stack.yaml").read_text()
+    text = re.sub(r"^name: .*", f"name: {NAME}", text, flags=re.M)
+    text = re.sub(r"^namespace: .*", f"namespace: {NAME}", text, flags=re.M)
+    text = re.sub(r"^cluster: .*", "cluster: { create: false }", text, flags=re.M)
+    ports = lambda found: re.sub(r"\d+", lambda port: str(int(port[0]) + 20_000) + ":" + port[0], found[0])
+    text = re.sub(r"forward: \[.*\]", ports, text)
+    text = re.sub(r"(\d+:\d+)", r'"\1"', text)
+    (folder / "stack.yaml").write_text(text)
+
+
+def up(bench, stack):
+    began = time.perf_counter()
+    stack.up()
+    yield Row("`llmdev up`, the seven from nothing, images in Docker", "", ms(time.perf_counter() - began), None)
+    again = [timed(bench.llmdev, "up", cwd=stack.folder) for _ in range(bench.count(10))]
+    yield Row(
+        f"`llmdev up` with nothing changed, all seven ready: median of {len(again)}",
+        "≤ 1 s",
+        f"{ms(median(again))} ({ms(min(again))} to {ms(max(again))})",
+        median(again) <= 1,
+    )
+    anew = []
+    for _ in range(bench.count(5)):
+        stack.llmdev("daemon", "stop")
+        anew.append(timed(bench.llmdev, "up", cwd=stack.folder))
+    yield Row(f"the same, the daemon not running: median of {len(anew)}", "", ms(median(anew)), None)
+
+
+def status(bench, stack):
+    stack.up()
+    nothing = median([timed(bench.llmdev, "--version") for _ in range(bench.count(20))])
+    for words in (["status"], ["logs", "r2r", "--tail", "100"]):
+        taken = [timed(bench.llmdev, *words, cwd=stack.folder) for _ in range(bench.count(20))]
+        yield Row(
+            f"`llmdev {' '.join(words)}`: median of {len(taken)}",
+            "≤ 30 ms",
+            f"{ms(median(taken))} ({ms(min(taken))} to {ms(max(taken))}; `llmdev --version`, which does nothing, {ms(nothing)})",
+            median(taken) <= 0.030,
+        )
+
+
+def rest(bench, stack):
+    stack.up()
+    yield from at_rest(bench, stack, "daemon at rest with the seven")
+    pages = stack.folder / "examples/llm-stack/services/r2r/watched"
+    before = stack.row("r2r")["image"]
+    for number in range(WATCHED):
+        page = pages / f"{number // 100}" / f"{number}.txt"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(f"page {number}\n")
+    stack.settled("r2r", other_than=before)
+    yield from at_rest(bench, stack, f"daemon at rest, seven services, {WATCHED:,} files watched")
+
+
+def at_rest(bench, stack, what):
+    with Events(stack, "r2r") as events:
+        events.quiet(5, most=300)
+    daemon, seconds = stack.daemon(), bench.seconds(60)
+    before = daemon.cpu()
+    time.sleep(seconds)
+    share = (daemon.cpu() - before) / seconds
+    resident = daemon.resident()
+    yield Row(
+        f"{what}: memory",
+        "≤ 30 MB",
+        f"{mb(resident)} resident, {mb(daemon.anonymous())} of it anonymous; {times(resident / 30e6)} the limit",
+        resident <= 30e6,
+    )
+    yield Row(f"{what}: CPU over {seconds:.0f} s", "≤ 0.2 % of a core", f"{share * 100:.2f} %", share <= 0.002)

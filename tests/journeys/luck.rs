@@ -1,0 +1,105 @@
+//! Docker or the API server is away for a while; contexts are large.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use llmdev::event::Phase;
+
+use crate::journey::{Proxy, Stack, context, kubectl, web};
+
+#[test]
+fn docker_is_away_for_a_while() {
+    let mut stack = Stack::new();
+    let docker =
+        std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into());
+    let proxy = Proxy::to(&docker);
+    stack.with_env("DOCKER_HOST", format!("tcp://127.0.0.1:{}", proxy.port));
+    stack.has(web("web").that_says("one"));
+    stack.up().went_well();
+
+    proxy.cut();
+    stack.write("web/index.html", "two");
+    let row = stack.until_service("web", "waits for Docker", |row| {
+        row.reason
+            .as_ref()
+            .is_some_and(|why| why.contains("Docker") && why.contains("trying again"))
+    });
+    assert!(row.ready, "the old version serves: {row:?}");
+    assert_eq!(stack.get("web"), "one");
+    let first = row.pods;
+    proxy.restore();
+    stack.until_service("web", "is built anew", |row| {
+        row.phase == Phase::Ready && row.pods != first
+    });
+    assert_eq!(stack.get("web"), "two");
+}
+
+#[test]
+fn the_api_server_is_away_for_a_while() {
+    let mut stack = Stack::new();
+    let config = kubectl(&["config", "view", "--raw", "--minify", "--flatten"]);
+    let server = config
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("server: "))
+        .unwrap()
+        .to_owned();
+    let proxy = Proxy::to(&server);
+    stack.write(
+        "kubeconfig",
+        config.replace(&server, &format!("https://127.0.0.1:{}", proxy.port)),
+    );
+    stack.with_env("KUBECONFIG", stack.path("kubeconfig").display().to_string());
+    stack.has(web("web").that_says("one"));
+    stack.up().went_well().saying(&[&context()]);
+
+    let mut events = stack.events();
+    let first = stack.row("web").pods;
+    proxy.cut();
+    events.until_note("the cluster does not answer");
+    stack.write("web/index.html", "two");
+    events.until("it tries again", |status| {
+        status.services[0]
+            .reason
+            .as_ref()
+            .is_some_and(|why| why.contains("trying again"))
+    });
+    proxy.restore();
+    events.until_note("the cluster answers again");
+    events.until("the new version is ready", |status| {
+        status.services[0].phase == Phase::Ready && status.services[0].pods != first
+    });
+    assert_eq!(stack.get("web"), "two");
+}
+
+#[test]
+fn a_context_of_twenty_thousand_files() {
+    let mut stack = Stack::new();
+    stack.has(web("web").with_file("Dockerfile", "FROM busybox:1\nCOPY . /www/\nRUN find /www -type f | wc -l >/www/index.html\nCMD [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n"));
+    for folder in 0..200 {
+        for file in 0..100 {
+            let mut content = String::new();
+            write!(content, "{folder} {file}").unwrap();
+            stack.write(&format!("web/files/{folder}/{file}"), content);
+        }
+    }
+    let began = Instant::now();
+    stack.up().went_well();
+    println!("20 000 files: up in {:.1} s", began.elapsed().as_secs_f64());
+    assert_eq!(stack.get("web"), "20002");
+    let began = Instant::now();
+    stack.up().went_well();
+    println!(
+        "20 000 files: up again in {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+}
+
+#[test]
+fn the_disk_is_full_while_it_builds() {
+    let mut stack = Stack::new();
+    stack.has(web("web").with_file("Dockerfile", "FROM busybox:1\nRUN --mount=type=tmpfs,target=/small,size=4096 dd if=/dev/zero of=/small/x bs=1k count=64\n"));
+    stack
+        .up()
+        .failed_with(1)
+        .saying(&["No space left on device", "try:"]);
+}
