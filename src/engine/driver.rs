@@ -18,8 +18,8 @@ use crate::forward::ForwardChange;
 use crate::ready::{self, Readiness};
 use crate::stack::{self, Stack};
 use crate::state::State;
-use crate::view::Views;
 use crate::sync::Said;
+use crate::view::Views;
 use crate::watch::{Change, Watcher};
 
 use super::bus::Bus;
@@ -721,7 +721,10 @@ impl Driver {
 
     /// What costs little is done at once; all else waits until no more changes.
     fn files_changed(&mut self, change: Change) {
-        let looks = self.current.as_ref().filter(|_| !self.machine.is_preparing());
+        let looks = self
+            .current
+            .as_ref()
+            .filter(|_| !self.machine.is_preparing());
         let look = looks.and_then(|current| self.live.look(&change, current, &self.planner));
         match look {
             Some(look) => {

@@ -53,7 +53,12 @@ pub async fn build(context: &Context) -> Result<Built> {
     match context.prepared.plans.get(&context.service) {
         Some(plan) if context.prepared.synced.contains_key(&context.service) => {
             // The files are newer than the image: it cannot be built from them.
-            let there = context.world.docker.image_id(&plan.reference).await?.is_some();
+            let there = context
+                .world
+                .docker
+                .image_id(&plan.reference)
+                .await?
+                .is_some();
             Ok(if there { Built::Yes } else { Built::Gone })
         }
         Some(plan) => build_one(context, Arc::clone(plan)).await,

@@ -176,8 +176,13 @@ fn near(agents: Arc<Agents>) -> TcpDial {
             let agents = Arc::clone(&agents);
             Box::pin(async move {
                 let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-                let agent = agents.on(node.unwrap_or_default()).await.map_err(io::Error::other)?;
-                agent.dial(pod.metadata.uid.as_deref().unwrap_or_default(), port).await
+                let agent = agents
+                    .on(node.unwrap_or_default())
+                    .await
+                    .map_err(io::Error::other)?;
+                agent
+                    .dial(pod.metadata.uid.as_deref().unwrap_or_default(), port)
+                    .await
             })
         },
     )
