@@ -24,7 +24,11 @@ struct Made {
 impl Made {
     fn new(nodes: &[Node]) -> Made {
         let folder = tempfile::tempdir().unwrap();
-        Made { stack: unique("prune"), nodes: nodes.to_vec(), folder }
+        Made {
+            stack: unique("prune"),
+            nodes: nodes.to_vec(),
+            folder,
+        }
     }
 
     /// Without BuildKit, whose cache would keep the layers, where the engine can do that.
@@ -41,10 +45,17 @@ impl Made {
         let folder = self.folder.path().to_str().unwrap();
         std::fs::write(self.folder.path().join("Dockerfile"), dockerfile).unwrap();
         let mut build = Command::new("docker");
-        build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", &reference, folder]);
+        build
+            .env("DOCKER_BUILDKIT", "0")
+            .args(["build", "--quiet", "--tag", &reference, folder]);
         assert!(build.output().unwrap().status.success());
         // Images are told apart by seconds.
-        let made = || run("docker", &["image", "inspect", "--format", "{{.Created}}", &reference]);
+        let made = || {
+            run(
+                "docker",
+                &["image", "inspect", "--format", "{{.Created}}", &reference],
+            )
+        };
         let second = made()[..19].to_owned();
         until("the next second", || {
             let now = run("date", &["-u", "+%Y-%m-%dT%H:%M:%S"]);
@@ -55,11 +66,19 @@ impl Made {
 
     fn wish(&self, keep: usize, needed: &[&String]) -> Wish {
         let needed: BTreeSet<String> = needed.iter().map(|one| (*one).clone()).collect();
-        Wish { stack: self.stack.clone(), keep, needed, dry_run: false }
+        Wish {
+            stack: self.stack.clone(),
+            keep,
+            needed,
+            dry_run: false,
+        }
     }
 
     fn in_docker(&self) -> Vec<String> {
-        let said = run("docker", &["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+        let said = run(
+            "docker",
+            &["images", "--format", "{{.Repository}}:{{.Tag}}"],
+        );
         sorted(said.lines().filter(|line| line.contains(&self.stack)))
     }
 
@@ -69,7 +88,19 @@ impl Made {
 }
 
 fn in_node(node: &Node, part: &str) -> Vec<String> {
-    let said = run("docker", &["exec", &node.container, "ctr", "-n", "k8s.io", "images", "ls", "-q"]);
+    let said = run(
+        "docker",
+        &[
+            "exec",
+            &node.container,
+            "ctr",
+            "-n",
+            "k8s.io",
+            "images",
+            "ls",
+            "-q",
+        ],
+    );
     sorted(said.lines().filter(|line| line.contains(part)))
 }
 
@@ -90,7 +121,9 @@ fn forget(nodes: &[Node], part: &str) {
             "ctr -n k8s.io images ls -q 'name~={part}' | xargs -r crictl rmi; \
              ctr -n k8s.io images ls -q 'name~={part}' | xargs -r ctr -n k8s.io images rm --sync"
         );
-        let _ = Command::new("docker").args(["exec", &node.container, "sh", "-c", &script]).output();
+        let _ = Command::new("docker")
+            .args(["exec", &node.container, "sh", "-c", &script])
+            .output();
     }
 }
 
@@ -101,13 +134,19 @@ impl Drop for Made {
 }
 
 async fn pruned(docker: &llmdev::build::Docker, loader: Option<&Loader>, wish: &Wish) -> Pruned {
-    let pruned = prune(docker, loader, wish, &CancellationToken::new()).await.unwrap();
+    let pruned = prune(docker, loader, wish, &CancellationToken::new())
+        .await
+        .unwrap();
     eprintln!("{}", pruned.line());
     pruned
 }
 
 fn names(pruned: &Pruned) -> Vec<&str> {
-    pruned.removed.iter().map(|gone| gone.image.as_str()).collect()
+    pruned
+        .removed
+        .iter()
+        .map(|gone| gone.image.as_str())
+        .collect()
 }
 
 #[tokio::test]
@@ -116,7 +155,9 @@ async fn the_newest_the_used_and_the_needed_stay() {
     let docker = llmdev::build::Docker::connect().await.unwrap();
     let made = Made::new(&nodes);
     let namespace = Namespace::new("prune");
-    let web: Vec<String> = (1..=6).map(|tag| made.image("web", tag, "llmdev.local/")).collect();
+    let web: Vec<String> = (1..=6)
+        .map(|tag| made.image("web", tag, "llmdev.local/"))
+        .collect();
     let api_image = made.image("api", 1, "llmdev.local/");
     // Of another prefix, made from one of ours or not: never touched.
     let foreign = made.image("web", 1, "foreign.local/");
@@ -131,28 +172,66 @@ async fn the_newest_the_used_and_the_needed_stay() {
     wish.dry_run = true;
     let would = pruned(&docker, Some(&loader), &wish).await;
     assert_eq!(names(&would), [&web[3]]);
-    assert!(would.docker.bytes >= 1 << 20 && would.docker.bytes < 2 << 20, "{would:?}");
-    assert!(would.nodes.bytes >= 1 << 20 && would.nodes.bytes < 2 << 20, "{would:?}");
-    assert_eq!((made.in_docker().len(), made.in_node().len()), (8, 7), "nothing went");
+    assert!(
+        would.docker.bytes >= 1 << 20 && would.docker.bytes < 2 << 20,
+        "{would:?}"
+    );
+    assert!(
+        would.nodes.bytes >= 1 << 20 && would.nodes.bytes < 2 << 20,
+        "{would:?}"
+    );
+    assert_eq!(
+        (made.in_docker().len(), made.in_node().len()),
+        (8, 7),
+        "nothing went"
+    );
 
     wish.dry_run = false;
     let did = pruned(&docker, Some(&loader), &wish).await;
     assert_eq!(names(&did), [&web[3]]);
     assert_eq!(did.removed[0].places, ["Docker", nodes[0].name.as_str()]);
-    assert_eq!((did.nodes, did.docker, did.cached), (would.nodes, would.docker, 0));
+    assert_eq!(
+        (did.nodes, did.docker, did.cached),
+        (would.nodes, would.docker, 0)
+    );
     let stay = sorted(all.iter().filter(|one| **one != web[3]).map(String::as_str));
     assert_eq!(made.in_node(), stay);
     let with_foreign = sorted(stay.iter().chain([&foreign]).map(String::as_str));
     assert_eq!(made.in_docker(), with_foreign);
 
-    assert!(pruned(&docker, Some(&loader), &wish).await.removed.is_empty(), "there is no more");
+    assert!(
+        pruned(&docker, Some(&loader), &wish)
+            .await
+            .removed
+            .is_empty(),
+        "there is no more"
+    );
 
     // What used them has gone; of what is needed nothing is known; the service is gone from the stack.
     drop(container);
-    let delete = ["delete", "pod", "uses", "--namespace", &namespace.0, "--grace-period=0", "--force"];
+    let delete = [
+        "delete",
+        "pod",
+        "uses",
+        "--namespace",
+        &namespace.0,
+        "--grace-period=0",
+        "--force",
+    ];
     common::node::kubectl(&delete);
     until("end of the pod's container", || {
-        let said = run("docker", &["exec", &nodes[0].container, "crictl", "ps", "-a", "-o", "json"]);
+        let said = run(
+            "docker",
+            &[
+                "exec",
+                &nodes[0].container,
+                "crictl",
+                "ps",
+                "-a",
+                "-o",
+                "json",
+            ],
+        );
         (!said.contains(&namespace.0)).then_some(())
     });
     let did = pruned(&docker, Some(&loader), &made.wish(0, &[])).await;
@@ -166,7 +245,10 @@ async fn docker_alone_and_only_this_stack() {
     let (_, nodes) = cluster().await;
     let docker = llmdev::build::Docker::connect().await.unwrap();
     let (made, other) = (Made::new(&nodes), Made::new(&nodes));
-    let (one, two) = (made.image("web", 1, "llmdev.local/"), made.image("web", 2, "llmdev.local/"));
+    let (one, two) = (
+        made.image("web", 1, "llmdev.local/"),
+        made.image("web", 2, "llmdev.local/"),
+    );
     let others = other.image("web", 1, "llmdev.local/");
     // Another name of the same image keeps its layers.
     let alias = format!("foreign.local/{}/mine:1", made.stack);
@@ -179,8 +261,13 @@ async fn docker_alone_and_only_this_stack() {
     // Ended before it began.
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let did = prune(&docker, None, &made.wish(0, &[]), &cancel).await.unwrap();
-    assert!(did.removed.is_empty() && made.in_docker().len() == 2, "{did:?}");
+    let did = prune(&docker, None, &made.wish(0, &[]), &cancel)
+        .await
+        .unwrap();
+    assert!(
+        did.removed.is_empty() && made.in_docker().len() == 2,
+        "{did:?}"
+    );
 }
 
 /// A container that was made and never started.
@@ -189,7 +276,10 @@ struct Container(String);
 impl Container {
     fn of(image: &str) -> Container {
         let name = unique("container");
-        run("docker", &["create", "--name", &name, "--network", "none", image]);
+        run(
+            "docker",
+            &["create", "--name", &name, "--network", "none", image],
+        );
         Container(name)
     }
 }
@@ -200,8 +290,7 @@ impl Drop for Container {
     }
 }
 
-const DOCKERFILE: &str =
-    "FROM busybox:1\nCOPY page /www/index.html\nCMD [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n";
+const DOCKERFILE: &str = "FROM busybox:1\nCOPY page /www/index.html\nCMD [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n";
 
 /// A stack that was edited a few times. On a full disk its daemon prunes by itself, else `llmdev prune` does.
 #[tokio::test]
@@ -234,13 +323,25 @@ async fn a_stack_that_was_edited_keeps_three_images() {
         assert!(said.starts_with("the disk of node "), "{said}");
     } else {
         eprintln!("no node's disk is full: not seen that `up` makes room by itself");
-        let would: Value = serde_json::from_str(&live.say(&["prune", "--dry-run", "-o", "json"])).unwrap();
-        assert_eq!((&would["dryRun"], &would["docker"]["images"]), (&true.into(), &2.into()));
+        let would: Value =
+            serde_json::from_str(&live.say(&["prune", "--dry-run", "-o", "json"])).unwrap();
+        assert_eq!(
+            (&would["dryRun"], &would["docker"]["images"]),
+            (&true.into(), &2.into())
+        );
     }
     let said = live.say(&["prune"]);
     eprintln!("{said}");
     assert_eq!(in_node(&nodes[0], &name).len(), 3);
-    let in_docker = run("docker", &["images", "-q", "--filter", &format!("reference=llmdev.local/{name}/*")]);
+    let in_docker = run(
+        "docker",
+        &[
+            "images",
+            "-q",
+            "--filter",
+            &format!("reference=llmdev.local/{name}/*"),
+        ],
+    );
     assert_eq!(in_docker.lines().count(), 3);
     assert_eq!(live.say(&["prune"]).trim(), "no old images to remove");
     // What runs is still there, and starts anew.
@@ -251,7 +352,18 @@ async fn a_stack_that_was_edited_keeps_three_images() {
     let image = live.image("web");
     live.say(&["down"]);
     until("end of the pods", || {
-        let said = run("docker", &["exec", &nodes[0].container, "crictl", "ps", "-a", "-o", "json"]);
+        let said = run(
+            "docker",
+            &[
+                "exec",
+                &nodes[0].container,
+                "crictl",
+                "ps",
+                "-a",
+                "-o",
+                "json",
+            ],
+        );
         (!said.contains(&name)).then_some(())
     });
     live.say(&["prune", "--keep", "0"]);

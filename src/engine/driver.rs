@@ -617,7 +617,11 @@ impl Driver {
             self.reports.clone(),
             self.current.clone(),
         );
-        let (leave, state, bus) = (self.rest.begin(Instant::now()), self.state.clone(), self.bus.clone());
+        let (leave, state, bus) = (
+            self.rest.begin(Instant::now()),
+            self.state.clone(),
+            self.bus.clone(),
+        );
         tokio::spawn(async move {
             let mut end = settle::outcome(failure, &rows, world.as_deref()).await;
             if let (None, Some(current)) = (&end, &current) {
@@ -643,8 +647,15 @@ impl Driver {
             return;
         }
         // The first mistake of a file, with its place; `status` has them all.
-        let mistake = failure.detail.first().filter(|_| failure.kind == Kind::Config);
-        self.bus.note(Level::Error, None, mistake.cloned().unwrap_or_else(|| failure.line()));
+        let mistake = failure
+            .detail
+            .first()
+            .filter(|_| failure.kind == Kind::Config);
+        self.bus.note(
+            Level::Error,
+            None,
+            mistake.cloned().unwrap_or_else(|| failure.line()),
+        );
     }
 
     fn restart(&mut self, services: BTreeSet<String>, reply: Reply) {
@@ -840,7 +851,9 @@ impl Driver {
 
     /// Deletes a pod that is in its successor's way, once.
     fn replace(&mut self, service: String, old: OldPod) {
-        let Some(world) = self.world.clone() else { return };
+        let Some(world) = self.world.clone() else {
+            return;
+        };
         if !self.replaced.insert(old.uid.clone()) {
             return;
         }

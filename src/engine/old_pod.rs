@@ -39,13 +39,21 @@ impl OldPod {
     /// What is done about it, for people.
     pub fn note(&self) -> String {
         let (name, why) = (&self.key.1, &self.why);
-        format!("pod {name} of the older version never gets ready ({why}), and Kubernetes would wait for it; deleted")
+        format!(
+            "pod {name} of the older version never gets ready ({why}), and Kubernetes would wait for it; deleted"
+        )
     }
 
     /// Deletes it, if it is still the same pod.
     pub async fn delete(&self, client: Client) -> Result<(), kube::Error> {
-        let only = Preconditions { uid: Some(self.uid.clone()), ..Preconditions::default() };
-        let params = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
+        let only = Preconditions {
+            uid: Some(self.uid.clone()),
+            ..Preconditions::default()
+        };
+        let params = DeleteParams {
+            preconditions: Some(only),
+            ..DeleteParams::default()
+        };
         let pods: Api<Pod> = Api::namespaced(client, &self.key.0);
         match pods.delete(&self.key.1, &params).await {
             // Gone, or its successor is there.

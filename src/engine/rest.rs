@@ -50,11 +50,16 @@ impl Rest {
     pub fn begin(&mut self, now: Instant) -> Leave {
         self.end.cancel();
         self.end = CancellationToken::new();
-        let look = self.looked.is_none_or(|before| now.saturating_duration_since(before) >= LOOK_AGAIN);
+        let look = self
+            .looked
+            .is_none_or(|before| now.saturating_duration_since(before) >= LOOK_AGAIN);
         if look {
             self.looked = Some(now);
         }
-        Leave { end: self.end.clone(), look }
+        Leave {
+            end: self.end.clone(),
+            look,
+        }
     }
 }
 
@@ -86,22 +91,40 @@ async fn make_room(
     cancel: &CancellationToken,
 ) -> Result<Option<String>> {
     let disks = loader.disks(cancel).await?;
-    let Some(disk) = prune::fullest(&disks) else { return Ok(None) };
+    let Some(disk) = prune::fullest(&disks) else {
+        return Ok(None);
+    };
     // What has begun meanwhile goes first.
-    let Ok(_alone) = world.images.try_write() else { return Ok(None) };
+    let Ok(_alone) = world.images.try_write() else {
+        return Ok(None);
+    };
     if cancel.is_cancelled() {
         return Ok(None);
     }
     let mut needed: BTreeSet<String> = prune::needed(&prepared.plans, &prepared.stack, state);
-    needed.extend(prepared.synced.values().map(|synced| synced.plan.reference.clone()));
-    let wish = Wish { stack: prepared.stack.name.clone(), keep: KEEP, needed, dry_run: false };
+    needed.extend(
+        prepared
+            .synced
+            .values()
+            .map(|synced| synced.plan.reference.clone()),
+    );
+    let wish = Wish {
+        stack: prepared.stack.name.clone(),
+        keep: KEEP,
+        needed,
+        dry_run: false,
+    };
     let pruned = prune::prune(&world.docker, Some(loader), &wish, cancel).await?;
     let line = format!("{}: {}", full(disk), pruned.line());
     Ok((!pruned.removed.is_empty()).then_some(line))
 }
 
 fn full(disk: &crate::cluster::load::prune::Disk) -> String {
-    format!("the disk of node {} is {} % full", disk.node, prune::used_percent(disk))
+    format!(
+        "the disk of node {} is {} % full",
+        disk.node,
+        prune::used_percent(disk)
+    )
 }
 
 #[cfg(test)]

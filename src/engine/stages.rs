@@ -101,7 +101,9 @@ fn build_one(context: &Context, plan: Arc<ImagePlan>) -> BoxFuture<'_, Result<Bu
 /// A Dockerfile that fails says itself what is wrong with it; here is the rest of its output.
 fn with_a_way_on(mut failure: Failure, service: &str) -> Failure {
     if failure.kind == Kind::Failed && failure.remedy.is_none() {
-        failure.remedy = Some(format!("`llmdev logs --build {service}` has all the build said"));
+        failure.remedy = Some(format!(
+            "`llmdev logs --build {service}` has all the build said"
+        ));
     }
     failure
 }
@@ -164,7 +166,9 @@ pub async fn load(context: &Context) -> Result<()> {
 
 /// Says once why images take the slower way, where that will not change by itself.
 fn say_way(context: &Context, loader: &Loader, report: &LoadReport) {
-    let Some(why) = loader.cannot_push() else { return };
+    let Some(why) = loader.cannot_push() else {
+        return;
+    };
     if matches!(report.way, Some(Way::Save { .. })) && context.world.says_slow() {
         let line = format!("images are loaded by `docker save`, which is slower: {why}");
         context.bus.note(Level::Info, None, line);

@@ -27,7 +27,10 @@ pub fn old<'a>(
     }
     let mut repositories: BTreeMap<&str, Vec<Found>> = BTreeMap::new();
     for image in images.into_values() {
-        let repository = image.reference.rsplit_once(':').map_or(image.reference, |(name, _)| name);
+        let repository = image
+            .reference
+            .rsplit_once(':')
+            .map_or(image.reference, |(name, _)| name);
         repositories.entry(repository).or_default().push(image);
     }
     let mut old = BTreeSet::new();
@@ -46,7 +49,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn found(reference: &str, created: i64, used: bool) -> Found<'_> {
-        Found { reference, created, used }
+        Found {
+            reference,
+            created,
+            used,
+        }
     }
 
     #[test]
@@ -69,7 +76,10 @@ mod tests {
         };
         assert_eq!(old(3, &[]), ["s/web:1"]);
         assert_eq!(old(1, &["s/web:3"]), ["s/api:1", "s/web:1", "s/web:4"]);
-        assert_eq!(old(0, &["s/api:1"]), ["s/api:2", "s/web:1", "s/web:3", "s/web:4", "s/web:5"]);
+        assert_eq!(
+            old(0, &["s/api:1"]),
+            ["s/api:2", "s/web:1", "s/web:3", "s/web:4", "s/web:5"]
+        );
     }
 
     proptest! {

@@ -11,7 +11,10 @@ pub const LEAST_FREE: u64 = 5 << 30;
 
 /// The fullest of the disks that are full.
 pub fn fullest(disks: &[Disk]) -> Option<&Disk> {
-    disks.iter().filter(|disk| is_full(disk)).max_by_key(|disk| used_percent(disk))
+    disks
+        .iter()
+        .filter(|disk| is_full(disk))
+        .max_by_key(|disk| used_percent(disk))
 }
 
 /// How much of a disk is used, in percent, rounded down.
@@ -31,7 +34,11 @@ mod tests {
     #[test]
     fn a_disk_is_full_by_share_or_by_what_is_free() {
         const GIB: u64 = 1 << 30;
-        let disk = |size, free| Disk { node: format!("{size}"), size: size * GIB, free: free * GIB };
+        let disk = |size, free| Disk {
+            node: format!("{size}"),
+            size: size * GIB,
+            free: free * GIB,
+        };
         let full = |size, free| fullest(&[disk(size, free)]).is_some();
         assert!(!full(100, 16) && full(100, 15), "85 % are used");
         assert!(!full(20, 5) && full(20, 4), "less than 5 GiB are free");

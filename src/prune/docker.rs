@@ -55,15 +55,20 @@ pub async fn list(docker: &Docker, stack: &str, prefix: &str) -> Result<Vec<Dock
         let id_used = used.contains(&image.id);
         let made = image.created;
         let used = &used;
-        image.repo_tags.into_iter().map(move |reference| DockerImage {
-            used: id_used || used.contains(&reference),
-            reference,
-            created: made,
-        })
+        image
+            .repo_tags
+            .into_iter()
+            .map(move |reference| DockerImage {
+                used: id_used || used.contains(&reference),
+                reference,
+                created: made,
+            })
     };
     let found = images.into_iter().flat_map(of_image);
     // An image that is made from one of llmdev's has its labels as well.
-    Ok(found.filter(|image| image.reference.starts_with(prefix)).collect())
+    Ok(found
+        .filter(|image| image.reference.starts_with(prefix))
+        .collect())
 }
 
 /// Takes references away, and with the last one of an image its layers; none that a container has got by now.
@@ -82,7 +87,11 @@ pub async fn remove(
     let all = layers::bytes(&layers, &free);
     if dry_run {
         let references = images.iter().map(|image| image.reference.clone()).collect();
-        return Ok(Freed { references, bytes: all, cached: 0 });
+        return Ok(Freed {
+            references,
+            bytes: all,
+            cached: 0,
+        });
     }
     let mut freed = Freed::default();
     let mut deleted = BTreeSet::new();
@@ -97,7 +106,10 @@ pub async fn remove(
                 deleted.extend(items.into_iter().filter_map(|item| item.deleted));
             }
             // Gone, or used by a container, since it was listed.
-            Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => {}
+            Err(Error::DockerResponseServerError {
+                status_code: 404 | 409,
+                ..
+            }) => {}
             Err(error) => {
                 return Err(Failure::environment(format!(
                     "cannot remove image {} from Docker",
@@ -107,8 +119,15 @@ pub async fn remove(
             }
         }
     }
-    freed.bytes = layers::bytes(&layers, free.iter().filter(|chain| deleted.contains(*chain)));
-    freed.cached = if cancel.is_cancelled() { 0 } else { all - freed.bytes };
+    freed.bytes = layers::bytes(
+        &layers,
+        free.iter().filter(|chain| deleted.contains(*chain)),
+    );
+    freed.cached = if cancel.is_cancelled() {
+        0
+    } else {
+        all - freed.bytes
+    };
     Ok(freed)
 }
 
@@ -126,7 +145,10 @@ async fn layers_of_all(
         let listed = |tag: &String| images.iter().any(|image| image.reference == *tag);
         !image.repo_tags.is_empty() && image.repo_tags.iter().all(listed)
     };
-    let ids: Vec<(String, bool)> = all.iter().map(|image| (image.id.clone(), goes(image))).collect();
+    let ids: Vec<(String, bool)> = all
+        .iter()
+        .map(|image| (image.id.clone(), goes(image)))
+        .collect();
     let asked = stream::iter(ids).map(|(id, goes)| ask(docker.clone(), id, goes));
     let asked: Vec<Asked> = asked.buffer_unordered(BESIDE).try_collect().await?;
     let mut layers = Layers::new();
@@ -134,9 +156,14 @@ async fn layers_of_all(
     for image in asked {
         for (position, chain) in image.chains.iter().enumerate() {
             let layer = layers.entry(chain.clone()).or_default();
-            let below = position.checked_sub(1).map(|below| image.chains[below].clone());
+            let below = position
+                .checked_sub(1)
+                .map(|below| image.chains[below].clone());
             let size = image.sizes.get(position).copied().unwrap_or_default();
-            *layer = Layer { below, size: layer.size.max(size) };
+            *layer = Layer {
+                below,
+                size: layer.size.max(size),
+            };
         }
         let tops = if image.goes { &mut going } else { &mut staying };
         tops.extend(image.chains.last().cloned());
@@ -153,19 +180,43 @@ struct Asked {
 
 async fn ask(docker: Docker, id: String, goes: bool) -> Result<Asked> {
     let gone = |error: &Error| {
-        matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
+        matches!(
+            error,
+            Error::DockerResponseServerError {
+                status_code: 404,
+                ..
+            }
+        )
     };
     let found = match docker.inspect_image(&id).await {
         Ok(found) => found,
-        Err(error) if gone(&error) => return Ok(Asked { goes, chains: vec![], sizes: vec![] }),
+        Err(error) if gone(&error) => {
+            return Ok(Asked {
+                goes,
+                chains: vec![],
+                sizes: vec![],
+            });
+        }
         Err(error) => return Err(unasked(error)),
     };
-    let chains = chain_ids(&found.root_fs.and_then(|root| root.layers).unwrap_or_default());
+    let chains = chain_ids(
+        &found
+            .root_fs
+            .and_then(|root| root.layers)
+            .unwrap_or_default(),
+    );
     let sizes = match goes {
-        true => sizes(chains.len(), &docker.image_history(&id).await.unwrap_or_default()),
+        true => sizes(
+            chains.len(),
+            &docker.image_history(&id).await.unwrap_or_default(),
+        ),
         false => Vec::new(),
     };
-    Ok(Asked { goes, chains, sizes })
+    Ok(Asked {
+        goes,
+        chains,
+        sizes,
+    })
 }
 
 /// Bytes of each layer, lowest first, by an image's history, newest step first. Rather too few where it is not clear
@@ -173,7 +224,10 @@ async fn ask(docker: Docker, id: String, goes: bool) -> Result<Asked> {
 fn sizes(layers: usize, history: &[ImageHistoryResponseItem]) -> Vec<u64> {
     let size = |step: &ImageHistoryResponseItem| u64::try_from(step.size).unwrap_or_default();
     let steps = || history.iter().rev();
-    let all: Vec<u64> = steps().filter(|step| step.size > 0 || is_made(&step.created_by)).map(size).collect();
+    let all: Vec<u64> = steps()
+        .filter(|step| step.size > 0 || is_made(&step.created_by))
+        .map(size)
+        .collect();
     if all.len() == layers {
         return all;
     }
@@ -184,7 +238,10 @@ fn sizes(layers: usize, history: &[ImageHistoryResponseItem]) -> Vec<u64> {
 
 /// Whether a step makes a layer, be it an empty one.
 fn is_made(step: &str) -> bool {
-    let step = step.strip_prefix("/bin/sh -c #(nop)").unwrap_or(step).trim_start();
+    let step = step
+        .strip_prefix("/bin/sh -c #(nop)")
+        .unwrap_or(step)
+        .trim_start();
     let words = ["COPY ", "ADD ", "RUN ", "WORKDIR ", "/bin/sh -c "];
     words.iter().any(|word| step.starts_with(word))
 }
@@ -215,9 +272,17 @@ mod tests {
             (9, ""),
         ]);
         assert_eq!(sizes(3, &history), [9, 0, 5]);
-        assert_eq!(sizes(2, &history), [9, 5], "a WORKDIR that was there already");
+        assert_eq!(
+            sizes(2, &history),
+            [9, 5],
+            "a WORKDIR that was there already"
+        );
         assert_eq!(sizes(4, &history), [9, 5, 0, 0], "rather too few");
-        let old = steps(&[(0, "/bin/sh -c #(nop)  CMD [\"x\"]"), (0, "/bin/sh -c #(nop) COPY dir:1 in / "), (7, "x")]);
+        let old = steps(&[
+            (0, "/bin/sh -c #(nop)  CMD [\"x\"]"),
+            (0, "/bin/sh -c #(nop) COPY dir:1 in / "),
+            (7, "x"),
+        ]);
         assert_eq!(sizes(2, &old), [7, 0]);
     }
 }

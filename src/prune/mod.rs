@@ -118,28 +118,47 @@ pub async fn prune(
         used: image.used,
     });
     let old = choose::old(of_docker.chain(of_nodes), wish.keep, &wish.needed);
-    let mut pruned = Pruned { dry_run: wish.dry_run, ..Pruned::default() };
+    let mut pruned = Pruned {
+        dry_run: wish.dry_run,
+        ..Pruned::default()
+    };
     let mut removed: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let in_docker: Vec<_> = in_docker.into_iter().filter(|i| old.contains(&i.reference)).collect();
+    let in_docker: Vec<_> = in_docker
+        .into_iter()
+        .filter(|i| old.contains(&i.reference))
+        .collect();
     if !in_docker.is_empty() {
         let gone = docker::remove(docker.api(), &in_docker, wish.dry_run, cancel).await?;
-        pruned.docker = Sum { images: gone.references.len(), bytes: gone.bytes };
+        pruned.docker = Sum {
+            images: gone.references.len(),
+            bytes: gone.bytes,
+        };
         pruned.cached = gone.cached;
         for reference in gone.references {
-            removed.entry(reference).or_default().push("Docker".to_owned());
+            removed
+                .entry(reference)
+                .or_default()
+                .push("Docker".to_owned());
         }
     }
-    let in_nodes: Vec<NodeImage> =
-        in_nodes.into_iter().filter(|i| old.contains(&i.reference)).collect();
+    let in_nodes: Vec<NodeImage> = in_nodes
+        .into_iter()
+        .filter(|i| old.contains(&i.reference))
+        .collect();
     if let Some(loader) = loader.filter(|_| !in_nodes.is_empty()) {
         let gone = loader.prune(&in_nodes, wish.dry_run, cancel).await?;
-        pruned.nodes = Sum { images: gone.images.len(), bytes: gone.bytes };
+        pruned.nodes = Sum {
+            images: gone.images.len(),
+            bytes: gone.bytes,
+        };
         for image in gone.images {
             removed.entry(image.reference).or_default().push(image.node);
         }
     }
-    pruned.removed =
-        removed.into_iter().map(|(image, places)| Gone { image, places }).collect();
+    pruned.removed = removed
+        .into_iter()
+        .map(|(image, places)| Gone { image, places })
+        .collect();
     Ok(pruned)
 }
 
@@ -159,7 +178,11 @@ impl Pruned {
                 ),
             };
             (sum.images > 0).then(|| {
-                format!("{} from {place} ({} {freed}{cache})", sum.images, ui::size(sum.bytes))
+                format!(
+                    "{} from {place} ({} {freed}{cache})",
+                    sum.images,
+                    ui::size(sum.bytes)
+                )
             })
         };
         let places = [
@@ -167,7 +190,11 @@ impl Pruned {
             place(&self.nodes, "the nodes", 0),
         ];
         let places: Vec<_> = places.into_iter().flatten().collect();
-        let would = if self.dry_run { "would remove" } else { "removed" };
+        let would = if self.dry_run {
+            "would remove"
+        } else {
+            "removed"
+        };
         format!("{would} old images: {}", places.join(", "))
     }
 }
@@ -178,12 +205,21 @@ mod tests {
 
     #[test]
     fn what_was_done_is_one_line() {
-        let gone = |image: &str| Gone { image: image.to_owned(), places: vec![] };
+        let gone = |image: &str| Gone {
+            image: image.to_owned(),
+            places: vec![],
+        };
         let mut pruned = Pruned {
             removed: vec![gone("a"), gone("b")],
-            docker: Sum { images: 2, bytes: 0 },
+            docker: Sum {
+                images: 2,
+                bytes: 0,
+            },
             cached: 3 << 30,
-            nodes: Sum { images: 1, bytes: 5 << 20 },
+            nodes: Sum {
+                images: 1,
+                bytes: 5 << 20,
+            },
             ..Pruned::default()
         };
         insta::assert_snapshot!(pruned.line(), @"removed old images: 2 from Docker (0 B freed; its build cache keeps 3.0 GiB until `docker builder prune`), 1 from the nodes (5 MiB freed)");

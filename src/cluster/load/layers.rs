@@ -40,7 +40,9 @@ pub fn bytes<'a>(layers: &Layers, some: impl IntoIterator<Item = &'a String>) ->
 fn take(layers: &Layers, top: &str, taken: &mut HashSet<String>, kept: &HashSet<String>) {
     let mut next = Some(top.to_owned());
     while let Some(chain) = next.filter(|chain| !kept.contains(chain)) {
-        let Some(layer) = layers.get(&chain) else { return };
+        let Some(layer) = layers.get(&chain) else {
+            return;
+        };
         next = layer.below.clone();
         if !taken.insert(chain) {
             return;
@@ -58,7 +60,14 @@ mod tests {
             let below = (!below.is_empty()).then(|| below.to_owned());
             (chain.to_owned(), Layer { below, size })
         };
-        [("base", "", 1000), ("a", "base", 1), ("b", "base", 10), ("c", "b", 100)].map(layer).into()
+        [
+            ("base", "", 1000),
+            ("a", "base", 1),
+            ("b", "base", 10),
+            ("c", "b", 100),
+        ]
+        .map(layer)
+        .into()
     }
 
     #[test]
@@ -70,7 +79,11 @@ mod tests {
         };
         assert_eq!(free(&["a"], &["b"]), 1);
         assert_eq!(free(&["a", "b"], &["c"]), 1, "what another stands on stays");
-        assert_eq!(free(&["c"], &["a"]), 110, "a layer of no image goes with the one above it");
+        assert_eq!(
+            free(&["c"], &["a"]),
+            110,
+            "a layer of no image goes with the one above it"
+        );
         assert_eq!(free(&["a", "c"], &[]), 1111, "each counts once");
         assert_eq!(free(&["a"], &["a"]), 0, "another name of the same image");
         assert_eq!(free(&["gone"], &[]), 0);

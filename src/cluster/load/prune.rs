@@ -177,7 +177,10 @@ impl Loader {
     async fn images(&self, node: &Node, cancel: &CancellationToken) -> Result<Vec<NodeImage>> {
         let text = self.ask_node(node, LIST, cancel).await?;
         parse(&node.name, &text).ok_or_else(|| {
-            Failure::failed(format!("what crictl says in node {} is not understood", node.name))
+            Failure::failed(format!(
+                "what crictl says in node {} is not understood",
+                node.name
+            ))
         })
     }
 
@@ -193,16 +196,26 @@ impl Loader {
         dry_run: bool,
         cancel: &CancellationToken,
     ) -> Result<Removed> {
-        let nodes = self.nodes.iter().filter(|node| images.iter().any(|i| i.node == node.name));
+        let nodes = self
+            .nodes
+            .iter()
+            .filter(|node| images.iter().any(|i| i.node == node.name));
         let nodes: Vec<&Node> = nodes.collect();
         let mut before = Vec::new();
         for node in &nodes {
-            let (held, now) = futures::try_join!(self.held(node, cancel), self.images(node, cancel))?;
-            let goes = |image: &&NodeImage| !image.used && images.iter().any(|i| i.reference == image.reference);
+            let (held, now) =
+                futures::try_join!(self.held(node, cancel), self.images(node, cancel))?;
+            let goes = |image: &&NodeImage| {
+                !image.used && images.iter().any(|i| i.reference == image.reference)
+            };
             let (going, staying): (Vec<_>, Vec<_>) = now.iter().partition(goes);
             let tops = going.iter().map(|image| image.chain.as_str());
             let kept = staying.iter().map(|image| image.chain.as_str());
-            let free = layers::only(&held.layers, tops, kept.chain(held.used.iter().map(String::as_str)));
+            let free = layers::only(
+                &held.layers,
+                tops,
+                kept.chain(held.used.iter().map(String::as_str)),
+            );
             before.push((held, free));
         }
         let images = if dry_run {
@@ -212,8 +225,14 @@ impl Loader {
         };
         let mut bytes = 0;
         for (node, (before, free)) in nodes.iter().zip(&before) {
-            let left = if dry_run { Held::default() } else { self.held(node, cancel).await? };
-            let gone = free.iter().filter(|chain| !left.layers.contains_key(*chain));
+            let left = if dry_run {
+                Held::default()
+            } else {
+                self.held(node, cancel).await?
+            };
+            let gone = free
+                .iter()
+                .filter(|chain| !left.layers.contains_key(*chain));
             bytes += layers::bytes(&before.layers, gone);
         }
         Ok(Removed { images, bytes })
@@ -357,7 +376,10 @@ fn parse_layers(text: &str) -> Held {
                 held.layers.insert(chain.to_owned(), Layer::default());
             }
             [chain, below, "Committed"] => {
-                let layer = Layer { below: Some(below.to_owned()), size: 0 };
+                let layer = Layer {
+                    below: Some(below.to_owned()),
+                    size: 0,
+                };
                 held.layers.insert(chain.to_owned(), layer);
             }
             [_, below, "Active" | "View"] => {
@@ -392,8 +414,14 @@ mod tests {
         let now = parse("n", TEXT).unwrap();
         let used: Vec<bool> = now.iter().map(|image| image.used).collect();
         assert_eq!(used, [false, false, true, false]);
-        let made: Vec<_> = now.iter().map(|image| (image.created, image.chain.as_str())).collect();
-        assert_eq!(made, [(60, "sha256:top"), (60, "sha256:top"), (0, ""), (0, "")]);
+        let made: Vec<_> = now
+            .iter()
+            .map(|image| (image.created, image.chain.as_str()))
+            .collect();
+        assert_eq!(
+            made,
+            [(60, "sha256:top"), (60, "sha256:top"), (0, ""), (0, "")]
+        );
         let all: Vec<&NodeImage> = now.iter().collect();
         let (whole, tags, removed) = plan(&all, &now);
         assert_eq!(
@@ -419,7 +447,10 @@ mod tests {
              sha256:a  4096   1\n\
              sha256:b  12     3\n",
         );
-        let layer = |below: Option<&str>, size| Layer { below: below.map(str::to_owned), size };
+        let layer = |below: Option<&str>, size| Layer {
+            below: below.map(str::to_owned),
+            size,
+        };
         assert_eq!(held.layers["sha256:a"], layer(None, 4096));
         assert_eq!(held.layers["sha256:b"], layer(Some("sha256:a"), 12));
         assert_eq!(held.used, HashSet::from(["sha256:b".to_owned()]));
