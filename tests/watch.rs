@@ -144,10 +144,12 @@ fn at_rest_it_costs_next_to_nothing() {
             .unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     };
+    // The program's own pages count in a release build only: here they are ten times as many.
     eprintln!(
-        "at rest with 20 000 files: {} KiB resident, {share} % of a core",
-        memory("VmRSS:")
+        "at rest with 20 000 files: {} KiB resident, {} of them its own, {share} % of a core",
+        memory("VmRSS:"),
+        memory("RssAnon:")
     );
     assert!(share <= 1.0, "{share} % of a core");
-    assert!(memory("VmRSS:") < 64 << 10, "{status}");
+    assert!(memory("RssAnon:") < 40 << 10, "{status}");
 }

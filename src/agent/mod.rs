@@ -13,7 +13,10 @@ mod files;
 mod process;
 #[cfg(target_os = "linux")]
 mod relay;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod rerun;
 #[cfg(target_os = "linux")]
 mod serve;

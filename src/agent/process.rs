@@ -73,7 +73,8 @@ pub fn others_of_container(id: &str, first: u32) -> Vec<u32> {
     let patterns = [id.to_owned()];
     let pids = fs::read_dir("/proc").into_iter().flatten();
     let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid| pid != first && is_in(pid, &patterns)).collect()
+    pids.filter(|&pid| pid != first && is_in(pid, &patterns))
+        .collect()
 }
 
 fn oldest(patterns: &[String]) -> Option<u32> {

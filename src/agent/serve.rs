@@ -116,7 +116,9 @@ fn restart(found: &Found, container: &str, grace: u64) -> io::Result<Said> {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn rerun(found: &Found, container: &str) -> io::Result<Said> {
     let pid = pid_of(found, container)?;
-    super::rerun::rerun(container, pid, || process::others_of_container(container, pid))?;
+    super::rerun::rerun(container, pid, || {
+        process::others_of_container(container, pid)
+    })?;
     Ok(Answer::Restarted { killed: false }.into())
 }
 

@@ -395,12 +395,14 @@ impl Agent {
     /// # Errors
     /// When the container is not there, or it cannot be done; then the program runs on.
     pub async fn rerun(&self, container: &str) -> Result<()> {
-        let request = Request::Rerun { container: bare(container) };
+        let request = Request::Rerun {
+            container: bare(container),
+        };
         match self.ask(&request, &[]).await?.head {
             Answer::Restarted { .. } => Ok(()),
-            other => {
-                Err(Failure::failed(format!("cannot restart in node {}", self.node)).cause(why(other)))
-            }
+            other => Err(
+                Failure::failed(format!("cannot restart in node {}", self.node)).cause(why(other)),
+            ),
         }
     }
 

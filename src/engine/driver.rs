@@ -18,8 +18,8 @@ use crate::forward::ForwardChange;
 use crate::ready::{self, Readiness};
 use crate::stack::{self, Stack};
 use crate::state::State;
-use crate::view::Views;
 use crate::sync::Said;
+use crate::view::Views;
 use crate::watch::{Change, Watcher};
 
 use super::bus::Bus;
@@ -27,6 +27,7 @@ use super::live::{Live, Looked, Then};
 use super::machine::{Effect, Input, Machine, Row, Stage};
 use super::old_pod::OldPod;
 use super::prepare::{self, Prepared};
+use super::rest::Rest;
 use super::stages::{self, Built};
 use super::world::World;
 use super::{hooks, rows, settle};
@@ -171,6 +172,7 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
     let driver = Driver {
         planner: Arc::new(Mutex::new(Planner::load(&state.digests()))),
         live: Live::new(state.clone()),
+        rest: Rest::default(),
         file,
         profile: None,
         state,
@@ -205,6 +207,7 @@ struct Driver {
     machine: Machine,
     planner: Arc<Mutex<Planner>>,
     live: Live,
+    rest: Rest,
     world: Option<Arc<World>>,
     /// What the cluster says; this receiver knows what the driver has seen of it.
     views: Option<Views>,
@@ -268,6 +271,7 @@ impl Driver {
             }
             self.show();
         }
+        self.rest.end();
         self.preparing.cancel();
         self.stages.values().for_each(CancellationToken::cancel);
     }
@@ -285,6 +289,7 @@ impl Driver {
                 self.profile = profile;
                 self.waiting.push(reply);
                 self.hooks_due = true;
+                self.rest.asked();
                 self.watch(watch);
                 self.conflicts = if force {
                     Conflicts::Take
@@ -398,6 +403,7 @@ impl Driver {
     }
 
     fn prepare(&mut self, run: u64) {
+        self.rest.end();
         self.preparing.cancel();
         self.preparing = CancellationToken::new();
         let (file, profile, state, bus) = (
@@ -611,9 +617,10 @@ impl Driver {
             self.reports.clone(),
             self.current.clone(),
         );
+        let (leave, state, bus) = (self.rest.begin(Instant::now()), self.state.clone(), self.bus.clone());
         tokio::spawn(async move {
             let mut end = settle::outcome(failure, &rows, world.as_deref()).await;
-            if let (None, Some(current)) = (&end, current) {
+            if let (None, Some(current)) = (&end, &current) {
                 end = hooks::run(
                     &current.stack,
                     &current.stack.hooks.after_ready,
@@ -622,7 +629,11 @@ impl Driver {
                 .await
                 .err();
             }
+            let well = end.is_none();
             let _ = reports.send(Report::Ended(end));
+            if let (true, Some(world), Some(current)) = (well, world, current) {
+                leave.take(&world, &current, &state, &bus).await;
+            }
         });
     }
 
@@ -657,6 +668,7 @@ impl Driver {
 
     async fn down(&mut self, volumes: bool, reply: Reply) -> bool {
         self.watching = None;
+        self.rest.end();
         self.preparing.cancel();
         self.give(Input::Halt);
         self.views = None;
@@ -709,7 +721,10 @@ impl Driver {
 
     /// What costs little is done at once; all else waits until no more changes.
     fn files_changed(&mut self, change: Change) {
-        let looks = self.current.as_ref().filter(|_| !self.machine.is_preparing());
+        let looks = self
+            .current
+            .as_ref()
+            .filter(|_| !self.machine.is_preparing());
         let look = looks.and_then(|current| self.live.look(&change, current, &self.planner));
         match look {
             Some(look) => {

@@ -8,6 +8,7 @@ pub mod machine;
 mod old_pod;
 pub mod prepare;
 pub mod remove;
+mod rest;
 mod rows;
 mod settle;
 mod stages;

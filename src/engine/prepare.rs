@@ -51,7 +51,9 @@ pub async fn prepare(
     bases: Option<Bases>,
 ) -> Result<Prepared> {
     let mut plans = plan(Arc::clone(&stack), planner, state.digests()).await?;
-    let synced = bases.map(|bases| bases.pin(&stack, &mut plans)).unwrap_or_default();
+    let synced = bases
+        .map(|bases| bases.pin(&stack, &mut plans))
+        .unwrap_or_default();
     let images = plans
         .values()
         .map(|plan| (plan.spec.image.clone(), plan.reference.clone()))

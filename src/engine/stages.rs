@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::{self, Applied, Conflicts};
 use crate::build::{ImagePlan, Outcome};
+use crate::cluster::load::{LoadReport, Loader, Way};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Level;
 use crate::ready;
@@ -48,10 +49,16 @@ pub enum Built {
 /// # Errors
 /// When a build fails.
 pub async fn build(context: &Context) -> Result<Built> {
+    let _kept = context.world.images.read().await;
     match context.prepared.plans.get(&context.service) {
         Some(plan) if context.prepared.synced.contains_key(&context.service) => {
             // The files are newer than the image: it cannot be built from them.
-            let there = context.world.docker.image_id(&plan.reference).await?.is_some();
+            let there = context
+                .world
+                .docker
+                .image_id(&plan.reference)
+                .await?
+                .is_some();
             Ok(if there { Built::Yes } else { Built::Gone })
         }
         Some(plan) => build_one(context, Arc::clone(plan)).await,
@@ -126,6 +133,7 @@ impl BuildLog {
 /// When its own image cannot be brought in.
 pub async fn load(context: &Context) -> Result<()> {
     let world = &context.world;
+    let _kept = world.images.read().await;
     let mut images: Vec<String> = context
         .prepared
         .plans
@@ -140,13 +148,26 @@ pub async fn load(context: &Context) -> Result<()> {
         }
     }
     match &world.loader {
-        Some(loader) if !images.is_empty() => loader.load(&images, &context.cancel).await.map(drop),
+        Some(loader) if !images.is_empty() => {
+            let report = loader.load(&images, &context.cancel).await?;
+            say_way(context, loader, &report);
+            Ok(())
+        }
         None if context.prepared.plans.contains_key(&context.service) => Err(Failure::new(
             Kind::Environment,
             format!("images cannot be brought into the nodes of {}", world.cluster.choice.context),
         )
         .remedy("use kind or minikube, or name a registry that the cluster pulls from in `cluster.registry`")),
         _ => Ok(()),
+    }
+}
+
+/// Says once why images take the slower way, where that will not change by itself.
+fn say_way(context: &Context, loader: &Loader, report: &LoadReport) {
+    let Some(why) = loader.cannot_push() else { return };
+    if matches!(report.way, Some(Way::Save { .. })) && context.world.says_slow() {
+        let line = format!("images are loaded by `docker save`, which is slower: {why}");
+        context.bus.note(Level::Info, None, line);
     }
 }
 

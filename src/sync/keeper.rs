@@ -150,7 +150,7 @@ struct Round {
 /// How a task ended.
 enum Ended {
     /// Files were sent, or not.
-    Sent(Finished),
+    Sent(Box<Finished>),
     /// The program of a container listens again.
     Listens { id: String, sends: u64 },
 }
@@ -197,7 +197,7 @@ impl Work {
                 },
                 changed = self.views.changed() => if changed.is_err() { return },
                 Some(Ok(ended)) = self.jobs.join_next() => match ended {
-                    Ended::Sent(finished) => self.finished(finished),
+                    Ended::Sent(finished) => self.finished(*finished),
                     Ended::Listens { id, sends } => self.listens(&id, sends),
                 },
                 () = until(again) => self.try_again(),
@@ -458,11 +458,11 @@ fn start(
     let wanted = Arc::clone(wanted);
     jobs.spawn(async move {
         let outcome = job.run().await;
-        Ended::Sent(Finished {
+        Ended::Sent(Box::new(Finished {
             wanted,
             job,
             outcome,
-        })
+        }))
     });
 }
 

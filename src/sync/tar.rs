@@ -9,6 +9,8 @@ use crate::cluster::agent::FileChange;
 use crate::error::{Failure, Result};
 use kube::ResourceExt;
 
+/// How long output may still come after the connection's end.
+const LAST_OUTPUT: std::time::Duration = std::time::Duration::from_millis(200);
 /// Output that is kept of a command.
 const KEPT: u64 = 64 * 1024;
 
@@ -76,7 +78,16 @@ impl Place<'_> {
             }
         };
         let status = running.take_status();
-        tokio::join!(write, read_out, read_err);
+        {
+            let streams = async { tokio::join!(write, read_out, read_err) };
+            let ended = running.join();
+            tokio::pin!(streams, ended);
+            // A connection that is cut leaves the streams open for ever.
+            tokio::select! {
+                _ = &mut streams => {}
+                _ = &mut ended => drop(tokio::time::timeout(LAST_OUTPUT, streams).await),
+            }
+        }
         let status = match status {
             Some(status) => status.await,
             None => None,
@@ -87,7 +98,8 @@ impl Place<'_> {
         out.extend(err);
         let mut output = String::from_utf8_lossy(&out).into_owned();
         if !well && output.trim().is_empty() {
-            output = status.and_then(|status| status.message).unwrap_or_default();
+            let said = status.and_then(|status| status.message);
+            output = said.unwrap_or_else(|| "it cannot be run there".to_owned());
         }
         Ok(Ran { well, output })
     }

@@ -153,7 +153,7 @@ impl Live {
 
     pub fn daemon(&self) -> u32 {
         let root = self.path("").canonicalize().unwrap();
-        let me = std::fs::read_dir("/proc")
+        let mut me = std::fs::read_dir("/proc")
             .unwrap()
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -162,7 +162,7 @@ impl Live {
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             line.contains("daemon") && line.contains(root.to_str().unwrap())
         };
-        me.filter(is_ours).next().expect("the daemon runs")
+        me.find(is_ours).expect("the daemon runs")
     }
 
     /// Lines that were said since `from`, with the number of events so far.

@@ -155,11 +155,14 @@ fn the_logs_are_of_the_services(stack: &mut Stack) {
     assert!(build.contains("COPY"), "{build}");
 }
 
+/// What a client was answered, one entry a request.
+type Answers = Vec<Result<String, String>>;
+
 /// People who look at the page all the time.
 struct Clients {
     port: u16,
     done: Arc<AtomicBool>,
-    threads: std::cell::RefCell<Vec<thread::JoinHandle<Vec<Result<String, String>>>>>,
+    threads: std::cell::RefCell<Vec<thread::JoinHandle<Answers>>>,
 }
 
 impl Clients {

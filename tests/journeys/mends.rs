@@ -43,7 +43,7 @@ fn the_old_version_serves_while_the_new_one_fails() {
 #[test]
 fn a_stateful_set_is_mended_though_its_old_pod_never_gets_ready() {
     let mut stack = Stack::new();
-    stack.has(web("web").that_says("one").as_stateful_set());
+    stack.has(web("web").that_says("one").stateful());
     stack.up().went_well();
     stack.write("web/Dockerfile", "FROM busybox:1\nCMD [\"false\"]\n");
     stack.until_service("web", "crashes", |row| row.phase == Phase::Failed);

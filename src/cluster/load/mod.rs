@@ -10,6 +10,7 @@ pub mod holds;
 pub mod image;
 pub mod import;
 pub mod intake;
+pub mod layers;
 pub mod memory;
 pub mod oci;
 pub mod prune;
@@ -297,6 +298,12 @@ impl Loader {
             };
         };
         self.send_saved(plan, attempt, why).await
+    }
+
+    /// Why nothing can be pushed out of Docker, for good, so that every load takes the slower way; none: not that we
+    /// know.
+    pub fn cannot_push(&self) -> Option<String> {
+        lock(&self.no_push).clone()
     }
 
     async fn send_saved(&self, plan: &Plan, attempt: Attempt, why: String) -> Result<Sent> {
