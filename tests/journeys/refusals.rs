@@ -37,8 +37,8 @@ fn files_that_cannot_be_read() {
         &[
             "namespce",
             "servces",
-            "is namespace meant?",
-            "is services meant?",
+            "did you mean `namespace`?",
+            "did you mean `services`?",
         ],
     );
 
