@@ -33,7 +33,10 @@ pub fn explain(plan: &ImagePlan, trouble: &Trouble) -> Failure {
 /// BuildKit shares steps between builds that run at the same time: when the client of one goes away, others fail with
 /// it. They work when they are tried again.
 fn is_passing(trouble: &Trouble) -> bool {
-    let said = trouble.step.as_ref().map_or(&trouble.message, |step| &step.error);
+    let said = trouble
+        .step
+        .as_ref()
+        .map_or(&trouble.message, |step| &step.error);
     said.contains("code = Unavailable desc = transport is closing")
 }
 
@@ -277,7 +280,10 @@ mod tests {
     #[test]
     fn what_passes_is_worth_another_try() {
         let kind = |message: &str| {
-            let trouble = Trouble { message: message.into(), step: None };
+            let trouble = Trouble {
+                message: message.into(),
+                step: None,
+            };
             explain(&plan("FROM a\n"), &trouble).kind
         };
         assert_eq!(

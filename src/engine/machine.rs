@@ -427,11 +427,7 @@ impl Machine {
     }
 
     fn says(&mut self, name: &str, readiness: Readiness) {
-        if let Some(service) = self
-            .services
-            .get_mut(name)
-            .filter(|one| one.is_applied())
-        {
+        if let Some(service) = self.services.get_mut(name).filter(|one| one.is_applied()) {
             if matches!(readiness, Readiness::Ready) {
                 service.deadline = None;
             }
