@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
 use common::node::{Namespace, Repository, apply, cluster, kubectl};
+use futures::{StreamExt, TryStreamExt};
 use llmdev::agent::wire::Done;
 use llmdev::cluster::agent::{Agent, Agents, FileChange};
 use llmdev::cluster::load::Loader;
