@@ -47,6 +47,8 @@ pub struct Loader {
     memory: Mutex<Memory>,
     /// What the nodes held when they were last asked, in the order of `nodes`.
     seen: Mutex<Option<Vec<Holds>>>,
+    /// When that question was begun; held while the nodes are asked.
+    asked: tokio::sync::Mutex<Option<Instant>>,
     folder: PathBuf,
     intake: tokio::sync::Mutex<Option<Intake>>,
     /// Why nothing can be pushed, once that was seen.
@@ -136,6 +138,7 @@ impl Loader {
             agents: None,
             memory: Mutex::new(Memory::open(folder)),
             seen: Mutex::new(None),
+            asked: tokio::sync::Mutex::new(None),
             folder: folder.to_owned(),
             intake: tokio::sync::Mutex::new(None),
             no_push: Mutex::new(None),
@@ -263,12 +266,22 @@ impl Loader {
             return Err(Failure::environment("no node of the cluster runs")
                 .remedy("start the cluster, then try again"));
         }
+        // `ctr` takes long to start, and all services ask at once: who waited while another asked takes its answer.
+        let came = Instant::now();
+        let mut asked = self.asked.lock().await;
+        if asked.is_some_and(|begun| begun >= came)
+            && let Some(holds) = lock(&self.seen).clone()
+        {
+            return Ok(holds);
+        }
+        let begun = Instant::now();
         let all = self
             .nodes
             .iter()
             .map(|node| Holds::ask(&self.docker, node, self.agent(node), cancel));
         let holds = try_join_all(all).await?;
         *lock(&self.seen) = Some(holds.clone());
+        *asked = Some(begun);
         Ok(holds)
     }
 
