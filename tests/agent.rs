@@ -308,7 +308,7 @@ async fn restarts_a_container_and_not_the_pod() {
         &pod.namespace.0,
         "wait",
         jsonpath,
-        "--timeout=60s",
+        "--timeout=180s",
         "pod/pod",
     ]);
     kubectl(&[
@@ -316,7 +316,7 @@ async fn restarts_a_container_and_not_the_pod() {
         &pod.namespace.0,
         "wait",
         "--for=condition=Ready",
-        "--timeout=60s",
+        "--timeout=180s",
         "pod/pod",
     ]);
     assert_eq!(

@@ -121,8 +121,9 @@ async fn an_image_that_exists_nowhere_is_said_to_be_so() {
     says(
         &why,
         &[
-            "imagePullPolicy is Always",
-            "-> set imagePullPolicy: IfNotPresent",
+            // The remedy names the policy only where the node names the image, as above.
+            "image busybox:1 cannot be had",
+            "-> ",
         ],
     );
 }
