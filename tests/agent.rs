@@ -36,16 +36,18 @@ impl Pod {
         let repository = Repository::new("agent", &nodes);
         let namespace = Namespace::new("agent");
         repository.file("page", "hello from inside");
+        // An image of its own: crictl takes an image away with all its names, those of tests beside this one too.
+        repository.file("own", &namespace.0);
         let main = repository.build(
             "main",
-            "FROM busybox:1\nCOPY page /www/page\nRUN mkdir -p /app/sub \
+            "FROM busybox:1\nCOPY own /own\nCOPY page /www/page\nRUN mkdir -p /app/sub \
              && echo old > /app/old && chown -R 1234:1234 /app && chmod 4750 /app/old \
              && ln -s /etc/../../../../../../etc /app/etc && ln -s ../../../../../../../tmp/escaped /app/up\n\
              CMD [\"httpd\", \"-f\", \"-p\", \"127.0.0.1:8080\", \"-h\", \"/www\"]\n",
         );
         let scratch = repository.build(
             "scratch",
-            "FROM scratch\nCOPY --from=busybox:1 /bin/busybox /busybox\nENTRYPOINT [\"/busybox\", \"sleep\", \"3600\"]\n",
+            "FROM scratch\nCOPY own /own\nCOPY --from=busybox:1 /bin/busybox /busybox\nENTRYPOINT [\"/busybox\", \"sleep\", \"3600\"]\n",
         );
         let loader = Loader::new(&docker, &nodes, &repository.state());
         let images = [main.clone(), scratch.clone()];

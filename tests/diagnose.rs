@@ -284,7 +284,11 @@ async fn a_failing_probe_is_told_with_its_answer() {
         .apply("job", workload("Deployment", "job", dead))
         .await;
 
-    let probed = |why: &Why| why.findings.iter().any(|one| one.what.contains("probe"));
+    let probed = |why: &Why| {
+        why.findings
+            .iter()
+            .any(|one| one.what.contains("does not pass"))
+    };
     let why = stack.until_why("web", probed).await;
     says(
         &why,
