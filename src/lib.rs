@@ -30,6 +30,7 @@ pub mod event;
 pub mod forward;
 pub mod logs;
 pub mod owner;
+pub mod prune;
 pub mod ready;
 pub mod render;
 pub mod stack;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::node::{Namespace, Repository, apply, cluster, kubectl};
+use futures::{StreamExt, TryStreamExt};
 use llmdev::agent::wire::Done;
 use llmdev::cluster::agent::{Agent, Agents, FileChange};
 use llmdev::cluster::load::Loader;
@@ -170,8 +171,8 @@ async fn dials_into_the_pod() {
     assert_eq!(nobody.kind(), std::io::ErrorKind::NotFound);
 
     // A thousand connections wait, and one more is served.
-    let waiting = futures::future::try_join_all((0..1000).map(|_| pod.agent.dial(&pod.uid, 8080)));
-    let waiting = waiting.await.unwrap();
+    let dials = futures::stream::iter((0..1000).map(|_| pod.agent.dial(&pod.uid, 8080)));
+    let waiting: Vec<_> = dials.buffer_unordered(50).try_collect().await.unwrap();
     let began = Instant::now();
     let mut stream = pod.agent.dial(&pod.uid, 8080).await.unwrap();
     eprintln!(
@@ -307,7 +308,7 @@ async fn restarts_a_container_and_not_the_pod() {
         &pod.namespace.0,
         "wait",
         jsonpath,
-        "--timeout=60s",
+        "--timeout=180s",
         "pod/pod",
     ]);
     kubectl(&[
@@ -315,7 +316,7 @@ async fn restarts_a_container_and_not_the_pod() {
         &pod.namespace.0,
         "wait",
         "--for=condition=Ready",
-        "--timeout=60s",
+        "--timeout=180s",
         "pod/pod",
     ]);
     assert_eq!(

@@ -607,7 +607,10 @@ async fn an_image_is_found_or_built() {
     .await;
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
-    assert!(restless.unwrap_err().what.contains("chang"));
+    // Either one moment's content was caught whole, or it is said that the file does not rest.
+    if let Err(failure) = restless {
+        assert!(failure.what.contains("chang"), "{failure}");
+    }
 }
 
 /// minikube's own engine listens with TLS; here a proxy does, before the engine of the environment.

@@ -630,8 +630,11 @@ fn commands_run_in_pods(project: &Project) {
 
 /// Its size there, its modes as before here, and Ctrl-C to the command.
 fn a_terminal_is_passed_on(project: &Project) {
-    let inside =
-        format!("stty rows 33 cols 91; {PROGRAM} exec web -- sh -c 'tty; stty size'; stty -a");
+    // The size comes when the command has begun; without one, busybox prints nothing and is content.
+    let size = "tty; n=0; \
+        until size=$(stty size 2>/dev/null); [ -n \"$size\" ] || [ $n = 100 ]; do n=$((n+1)); sleep 0.1; done; \
+        echo $size";
+    let inside = format!("stty rows 33 cols 91; {PROGRAM} exec web -- sh -c '{size}'; stty -a");
     let output = project
         .command("script")
         .args(["-qec", &inside, "/dev/null"])

@@ -161,10 +161,7 @@ fn every_key_is_read() {
         (Some(8), Some(16 << 30), Some(2))
     );
     assert_eq!(cluster.disk, Some(20 << 30));
-    assert_eq!(
-        stack.dev.resources,
-        Some(stack::Resources::Fit)
-    );
+    assert_eq!(stack.dev.resources, Some(stack::Resources::Fit));
     assert_eq!(cluster.kubernetes_version.as_deref(), Some("v1.35"));
     assert_eq!(cluster.config, Some(root.join("kind.yaml")));
     assert_eq!(cluster.registry.as_deref(), Some("localhost:5001"));
@@ -1207,7 +1204,10 @@ fn dev_of_the_stack_is_a_closed_set() {
         ("", None),
         ("dev:", None),
         ("dev: { resources: half }", Some(stack::Resources::Half)),
-        ("profiles: { p: { patch: { dev: { resources: fit } } } }", Some(stack::Resources::Fit)),
+        (
+            "profiles: { p: { patch: { dev: { resources: fit } } } }",
+            Some(stack::Resources::Fit),
+        ),
     ] {
         let profile = dev.starts_with("profiles").then_some("p");
         let stack = parse_in(folder.path(), &text(dev), profile).unwrap();

@@ -44,7 +44,7 @@ def arguments():
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(NAMES))
     parser.add_argument("--short", action="store_true", help="fewer repetitions and seconds")
     parser.add_argument("--write", action="store_true", help="write docs/figures.md")
-    for name in ("llmdev", "context", "work", "command"):
+    for name in ("llmdev", "context", "work", "origin", "command"):
         parser.add_argument(f"--{name}", required=True, help=argparse.SUPPRESS)
     given = parser.parse_args()
     unknown = [name for name in given.sections if name not in NAMES]

@@ -62,6 +62,7 @@ def sync(bench, stack):
 
 def rebuild(bench, stack):
     stack.up()
+    stack.learnt("app")
     port, taken, stages = stack.port("app"), [], {}
     for number in range(bench.count(20)):
         image = stack.settled("app")["image"]

@@ -14,6 +14,7 @@ class Bench:
         self.llmdev = os.path.abspath(given.llmdev)
         self.short = given.short
         self.command = given.command.strip()
+        self.origin = given.origin
         self.work = Path(given.work)
         self.work.mkdir(parents=True, exist_ok=True)
         # A kubeconfig of its own: stacks go to its current context, and nobody else's changes.
@@ -62,11 +63,11 @@ class Bench:
         return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / (1 << 30):.0f} GiB"
 
     def versions(self):
-        commit = output("git", "-C", ROOT, "describe", "--always", "--dirty", check=False).strip()
         docker = output("docker", "version", "--format", "{{.Server.Version}}").strip()
         kubernetes = json.loads(output("kubectl", "version", "--output", "json"))["serverVersion"]["gitVersion"]
         kind = output("kind", "version").split()[1]
-        return f"llmdev {commit}, Docker {docker}, Kubernetes {kubernetes} by kind {kind}"
+        version = output(self.llmdev, "--version").strip()
+        return f"{version} {self.origin}, Docker {docker}, Kubernetes {kubernetes} by kind {kind}"
 
 
 class Failed(Exception):

@@ -57,6 +57,20 @@ class Stack:
 
         return until(f"{service} to be ready in one pod", 120, condition)
 
+    def learnt(self, service):
+        """Waits until Docker has pushed, and so compressed, every layer of a service's image: llmdev has it do that when
+        nothing else is to do, and remembers the layers."""
+        image = self.row(service)["image"]
+        layers = json.loads(output("docker", "image", "inspect", image, "--format", "{{json .RootFS.Layers}}"))
+        homes = (self.bench.work / "state/llmdev").glob("*/root")
+        memory = next(home for home in homes if home.read_text() == str(self.folder)).with_name("loader.json")
+
+        def condition():
+            text = memory.read_text() if memory.exists() else ""
+            return all(layer in text for layer in layers)
+
+        until(f"Docker to learn the layers of {image}", 300, condition)
+
     def kubectl(self, *words, **options):
         return output("kubectl", "--namespace", self.name, *words, **options)
 

@@ -1,6 +1,6 @@
 //! Why a build failed, for a tired person and for an editor's problem matcher.
 
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 
 use super::dockerfile::{self, Instruction};
 use super::plan::ImagePlan;
@@ -21,10 +21,23 @@ pub fn explain(plan: &ImagePlan, trouble: &Trouble) -> Failure {
     if let Some(step) = &trouble.step {
         failure = failure.detail(step.output.iter().map(String::as_str));
     }
+    if is_passing(trouble) {
+        failure.kind = Kind::Environment;
+    }
     match remedy(trouble) {
         Some(remedy) => failure.remedy(remedy),
         None => failure,
     }
+}
+
+/// BuildKit shares steps between builds that run at the same time: when the client of one goes away, others fail with
+/// it. They work when they are tried again.
+fn is_passing(trouble: &Trouble) -> bool {
+    let said = trouble
+        .step
+        .as_ref()
+        .map_or(&trouble.message, |step| &step.error);
+    said.contains("code = Unavailable desc = transport is closing")
 }
 
 /// In one line, without BuildKit's wrapping.
@@ -262,6 +275,24 @@ mod tests {
                 "{name}: {said}"
             );
         }
+    }
+
+    #[test]
+    fn what_passes_is_worth_another_try() {
+        let kind = |message: &str| {
+            let trouble = Trouble {
+                message: message.into(),
+                step: None,
+            };
+            explain(&plan("FROM a\n"), &trouble).kind
+        };
+        assert_eq!(
+            [
+                kind("rpc error: code = Unavailable desc = transport is closing"),
+                kind("target stage \"x\" could not be found"),
+            ],
+            [Kind::Environment, Kind::Failed]
+        );
     }
 
     #[test]

@@ -105,11 +105,7 @@ impl Planner {
             args.insert(arg.clone(), reference.clone());
         }
         let tag = tag(&spec, &args, &dockerfile, &context);
-        let reference = format!(
-            "llmdev.local/{}/{}:{tag}",
-            stack.name,
-            repository(&spec.image)
-        );
+        let reference = format!("{}{}:{tag}", prefix(&stack.name), repository(&spec.image));
         Ok(ImagePlan {
             service: id,
             name: name.clone(),
@@ -213,6 +209,11 @@ fn tag(
     }
     context.digest_into(&mut hasher);
     hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// What the references of all images of a stack begin with.
+pub fn prefix(stack: &str) -> String {
+    format!("llmdev.local/{stack}/")
 }
 
 /// An image's name as the path of a repository under llmdev's own.

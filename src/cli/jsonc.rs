@@ -58,6 +58,8 @@ pub fn merge(
     for entry in entries {
         let text = shown(entry, &unit, 2);
         match old.iter().position(|one| same(one, entry)) {
+            // Whatever its layout.
+            Some(index) if old[index] == *entry => {}
             Some(index) => edits.push((found.entries[index].clone(), text)),
             None => new.push(format!("\n{unit}{unit}{text}")),
         }
@@ -144,17 +146,15 @@ fn shown(value: &Value, unit: &str, depth: usize) -> String {
     text.replace('\n', &format!("\n{}", unit.repeat(depth)))
 }
 
-/// What the first indented line is indented by.
+/// What the least indented of the indented lines is indented by.
 fn indent_of(text: &str) -> String {
-    let indents = text.lines().map(|line| {
+    let indents = text.lines().filter_map(|line| {
         let rest = line.trim_start();
-        (line.len() - rest.len(), line, rest)
+        let counts = rest.starts_with(['"', '{', '}', '[', ']', '/']);
+        (counts && rest.len() < line.len()).then(|| &line[..line.len() - rest.len()])
     });
-    let mut first = indents.filter(|(width, _, rest)| *width > 0 && rest.starts_with('"'));
-    let found = first
-        .next()
-        .map(|(width, line, _)| line[..width].to_owned());
-    found.unwrap_or_else(|| "  ".to_owned())
+    let least = indents.min_by_key(|indent| indent.len());
+    least.unwrap_or("  ").to_owned()
 }
 
 fn scan(text: &str, list: &str) -> Result<Found, Wrong> {

@@ -11,6 +11,7 @@ mod init;
 mod jsonc;
 mod logs;
 mod open;
+mod prune;
 mod render;
 mod restart;
 mod status;
@@ -113,6 +114,9 @@ enum Command {
     /// Send all files that `sync` covers into the running containers again
     #[command(after_help = sync::HELP)]
     Sync(sync::Args),
+    /// Remove old images that llmdev made, in Docker and in the nodes
+    #[command(after_help = prune::HELP)]
+    Prune(prune::Args),
     /// Stop acting on file changes
     #[command(after_help = watch::HELP)]
     Pause,
@@ -202,6 +206,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Render => render::run(&global).await,
         Command::Restart(args) => restart::run(&global, args).await,
         Command::Sync(args) => sync::run(&global, args).await,
+        Command::Prune(args) => prune::run(&global, args).await,
         Command::Pause => watch::run(&global, false).await,
         Command::Resume => watch::run(&global, true).await,
         Command::Events => events::run(&global).await,

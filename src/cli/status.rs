@@ -7,7 +7,7 @@ use crate::engine::remove;
 use crate::error::{Failure, Result};
 use crate::event::Status;
 use crate::state::State;
-use crate::ui::table;
+use crate::ui::{self, table};
 
 pub(super) const HELP: &str = "Examples:
   llmdev status
@@ -59,9 +59,14 @@ fn text(status: &Status) -> String {
     } else {
         "not watching"
     };
-    format!(
+    let mut text = format!(
         "{} on {cluster}, {watching}\n{}",
         status.stack,
         table::services(status).join("\n")
-    )
+    );
+    for line in status.failure.iter().flat_map(ui::failure::lines) {
+        text.push('\n');
+        text.push_str(&line);
+    }
+    text
 }

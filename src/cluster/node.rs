@@ -14,6 +14,7 @@ use std::pin::Pin;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
+use super::Flavor;
 use crate::error::{Failure, Kind, Result};
 
 /// One node of a cluster whose nodes are containers.
@@ -33,6 +34,16 @@ const KIND_CLUSTER: &str = "io.x-k8s.kind.cluster";
 const KIND_ROLE: &str = "io.x-k8s.kind.role";
 const MINIKUBE: &str = "created_by.minikube.sigs.k8s.io";
 const MINIKUBE_MACHINE: &str = "name.minikube.sigs.k8s.io";
+
+/// The nodes of a cluster, stopped ones too, sorted by name. None: they are no containers of this Docker, as far as is
+/// known.
+pub async fn of(docker: &Docker, flavor: &Flavor) -> Result<Option<Vec<Node>>> {
+    match flavor {
+        Flavor::Kind(name) => of_kind(docker, name).await.map(Some),
+        Flavor::Minikube(profile) => of_minikube(docker, profile).await.map(Some),
+        Flavor::Other => Ok(None),
+    }
+}
 
 /// The nodes of a kind cluster, stopped ones too, sorted by name. None: there is no such cluster.
 pub async fn of_kind(docker: &Docker, cluster: &str) -> Result<Vec<Node>> {

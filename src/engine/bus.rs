@@ -171,6 +171,7 @@ mod tests {
             cluster: None,
             services,
             watching: false,
+            failure: None,
         })
     }
 

@@ -25,7 +25,9 @@ use crate::watch::{Change, Watcher};
 use super::bus::Bus;
 use super::live::{Live, Looked, Then};
 use super::machine::{Effect, Input, Machine, Row, Stage};
+use super::old_pod::OldPod;
 use super::prepare::{self, Prepared};
+use super::rest::Rest;
 use super::stages::{self, Built};
 use super::world::World;
 use super::{hooks, rows, settle};
@@ -156,6 +158,7 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
         cluster: None,
         services: Vec::new(),
         watching: false,
+        failure: None,
     });
     let (commands, asked) = mpsc::channel(16);
     let (reports, reported) = mpsc::unbounded_channel();
@@ -169,6 +172,7 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
     let driver = Driver {
         planner: Arc::new(Mutex::new(Planner::load(&state.digests()))),
         live: Live::new(state.clone()),
+        rest: Rest::default(),
         file,
         profile: None,
         state,
@@ -180,6 +184,7 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
         stages: BTreeMap::new(),
         preparing: CancellationToken::new(),
         applied: BTreeMap::new(),
+        replaced: BTreeSet::new(),
         extra: BTreeMap::new(),
         waiting: Vec::new(),
         watching: None,
@@ -202,6 +207,7 @@ struct Driver {
     machine: Machine,
     planner: Arc<Mutex<Planner>>,
     live: Live,
+    rest: Rest,
     world: Option<Arc<World>>,
     /// What the cluster says; this receiver knows what the driver has seen of it.
     views: Option<Views>,
@@ -213,6 +219,8 @@ struct Driver {
     preparing: CancellationToken,
     /// What was applied for each service, and what the machine was last told of it.
     applied: BTreeMap<String, (ready::Target, Option<Readiness>)>,
+    /// Pods of older versions that were told to go, by uid.
+    replaced: BTreeSet<String>,
     extra: BTreeMap<String, Extra>,
     waiting: Vec<Reply>,
     watching: Option<Watcher>,
@@ -263,6 +271,7 @@ impl Driver {
             }
             self.show();
         }
+        self.rest.end();
         self.preparing.cancel();
         self.stages.values().for_each(CancellationToken::cancel);
     }
@@ -280,6 +289,7 @@ impl Driver {
                 self.profile = profile;
                 self.waiting.push(reply);
                 self.hooks_due = true;
+                self.rest.asked();
                 self.watch(watch);
                 self.conflicts = if force {
                     Conflicts::Take
@@ -393,6 +403,7 @@ impl Driver {
     }
 
     fn prepare(&mut self, run: u64) {
+        self.rest.end();
         self.preparing.cancel();
         self.preparing = CancellationToken::new();
         let (file, profile, state, bus) = (
@@ -598,14 +609,22 @@ impl Driver {
     /// Tells whoever waits how it came out; what failed is looked into first.
     fn settled(&mut self) {
         let (rows, failure) = (self.machine.rows(), self.machine.failure().cloned());
+        if let Some(failure) = failure.as_ref().filter(|_| self.waiting.is_empty()) {
+            self.say_failure(failure);
+        }
         let (world, reports, current) = (
             self.world.clone(),
             self.reports.clone(),
             self.current.clone(),
         );
+        let (leave, state, bus) = (
+            self.rest.begin(Instant::now()),
+            self.state.clone(),
+            self.bus.clone(),
+        );
         tokio::spawn(async move {
             let mut end = settle::outcome(failure, &rows, world.as_deref()).await;
-            if let (None, Some(current)) = (&end, current) {
+            if let (None, Some(current)) = (&end, &current) {
                 end = hooks::run(
                     &current.stack,
                     &current.stack.hooks.after_ready,
@@ -614,8 +633,29 @@ impl Driver {
                 .await
                 .err();
             }
+            let well = end.is_none();
             let _ = reports.send(Report::Ended(end));
+            if let (true, Some(world), Some(current)) = (well, world, current) {
+                leave.take(&world, &current, &state, &bus).await;
+            }
         });
+    }
+
+    /// Nobody waits, as after an edit: it is said to whoever looks.
+    fn say_failure(&self, failure: &Failure) {
+        if failure.kind == Kind::Interrupted {
+            return;
+        }
+        // The first mistake of a file, with its place; `status` has them all.
+        let mistake = failure
+            .detail
+            .first()
+            .filter(|_| failure.kind == Kind::Config);
+        self.bus.note(
+            Level::Error,
+            None,
+            mistake.cloned().unwrap_or_else(|| failure.line()),
+        );
     }
 
     fn restart(&mut self, services: BTreeSet<String>, reply: Reply) {
@@ -639,6 +679,7 @@ impl Driver {
 
     async fn down(&mut self, volumes: bool, reply: Reply) -> bool {
         self.watching = None;
+        self.rest.end();
         self.preparing.cancel();
         self.give(Input::Halt);
         self.views = None;
@@ -777,13 +818,22 @@ impl Driver {
         let view = Arc::clone(&views.borrow_and_update());
         self.say_reachable(view.unreachable.as_deref());
         let now = k8s_openapi::jiff::Timestamp::now();
-        let mut news = Vec::new();
+        let (mut news, mut old_pods) = (Vec::new(), Vec::new());
         for (service, (target, told)) in &mut self.applied {
-            let readiness = ready::readiness(&view, target, now);
+            let mut readiness = ready::readiness(&view, target, now);
+            if matches!(readiness, Readiness::Failed(_))
+                && let Some(old) = OldPod::of(&view, target, now)
+            {
+                readiness = Readiness::waiting(old.reason());
+                old_pods.push((service.clone(), old));
+            }
             if told.as_ref() != Some(&readiness) {
                 *told = Some(readiness.clone());
                 news.push((service.clone(), readiness));
             }
+        }
+        for (service, old) in old_pods {
+            self.replace(service, old);
         }
         for (service, readiness) in news {
             if readiness == Readiness::Ready {
@@ -797,6 +847,26 @@ impl Driver {
             }
             self.give(Input::Readiness { service, readiness });
         }
+    }
+
+    /// Deletes a pod that is in its successor's way, once.
+    fn replace(&mut self, service: String, old: OldPod) {
+        let Some(world) = self.world.clone() else {
+            return;
+        };
+        if !self.replaced.insert(old.uid.clone()) {
+            return;
+        }
+        let bus = self.bus.clone();
+        tokio::spawn(async move {
+            match old.delete(world.cluster.client.clone()).await {
+                Ok(()) => bus.note(Level::Warning, Some(&service), old.note()),
+                Err(error) => {
+                    let failure = Failure::failed(old.reason()).because(error);
+                    bus.note(Level::Error, Some(&service), failure.line());
+                }
+            }
+        });
     }
 
     fn say_reachable(&mut self, unreachable: Option<&str>) {
@@ -849,7 +919,10 @@ impl Driver {
             .as_ref()
             .map(|world| world.cluster.choice.context.clone());
         let watching = self.watching.is_some();
-        if same && before.cluster == cluster && before.watching == watching {
+        let failure = self.machine.failure();
+        let failure = failure.filter(|one| one.kind != Kind::Interrupted).cloned();
+        let same = same && before.watching == watching && before.failure == failure;
+        if same && before.cluster == cluster {
             rows.into_iter().for_each(|row| self.bus.service(row));
         } else {
             self.bus.snapshot(Status {
@@ -857,6 +930,7 @@ impl Driver {
                 cluster,
                 services: rows,
                 watching,
+                failure,
             });
         }
     }

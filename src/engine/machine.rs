@@ -427,11 +427,7 @@ impl Machine {
     }
 
     fn says(&mut self, name: &str, readiness: Readiness) {
-        if let Some(service) = self
-            .services
-            .get_mut(name)
-            .filter(|one| one.place == Place::Applied)
-        {
+        if let Some(service) = self.services.get_mut(name).filter(|one| one.is_applied()) {
             if matches!(readiness, Readiness::Ready) {
                 service.deadline = None;
             }
@@ -473,7 +469,10 @@ impl Machine {
             service.retry = None;
             if matches!(service.place, Place::Before(_)) {
                 service.generation += 1;
-                service.place = Place::Idle;
+                service.place = match service.is_applied() {
+                    true => Place::Applied,
+                    false => Place::Idle,
+                };
             }
         }
         self.failure = Some(Failure::new(Kind::Interrupted, "stopped"));
@@ -539,12 +538,18 @@ impl Machine {
         vec![Effect::Settled]
     }
 
+    fn is_halted(&self) -> bool {
+        let failure = self.failure.as_ref();
+        failure.is_some_and(|one| one.kind == Kind::Interrupted)
+    }
+
     /// Whether nothing will happen to a service without another input from outside.
     fn is_at_rest(&self, service: &Service) -> bool {
         match service.place {
             _ if service.retry.is_some() => false,
             Place::Idle | Place::Stuck => true,
-            Place::Applied => service.is_ready() || service.has_failed(),
+            // Whoever stopped it does not wait for what it comes to.
+            Place::Applied => service.is_ready() || service.has_failed() || self.is_halted(),
             Place::Before(Stage::Apply) => {
                 !service.live && (self.failure.is_some() || self.is_blocked(service))
             }
@@ -664,14 +669,18 @@ impl Service {
         }
     }
 
-    /// Ready as it should be: dependants may go on. An `up` that finds nothing to change does not take that away.
-    fn is_ready(&self) -> bool {
-        let through = match self.place {
+    /// Whether the cluster has it as it should be. An `up` that finds nothing to change does not take that away.
+    fn is_applied(&self) -> bool {
+        match self.place {
             Place::Applied => true,
             Place::Before(_) => self.applied.as_ref() == Some(&self.target),
             Place::Idle | Place::Stuck => false,
-        };
-        through && matches!(self.readiness, Readiness::Ready)
+        }
+    }
+
+    /// Ready as it should be: dependants may go on.
+    fn is_ready(&self) -> bool {
+        self.is_applied() && matches!(self.readiness, Readiness::Ready)
     }
 
     fn is_starting(&self) -> bool {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::{self, Applied, Conflicts};
 use crate::build::{ImagePlan, Outcome};
+use crate::cluster::load::{LoadReport, Loader, Way};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Level;
 use crate::ready;
@@ -48,6 +49,7 @@ pub enum Built {
 /// # Errors
 /// When a build fails.
 pub async fn build(context: &Context) -> Result<Built> {
+    let _kept = context.world.images.read().await;
     match context.prepared.plans.get(&context.service) {
         Some(plan) if context.prepared.synced.contains_key(&context.service) => {
             // The files are newer than the image: it cannot be built from them.
@@ -89,11 +91,21 @@ fn build_one(context: &Context, plan: Arc<ImagePlan>) -> BoxFuture<'_, Result<Bu
             (context.say)(line.to_owned());
         };
         let built = world.docker.build(&plan, &mut lines, &context.cancel).await;
-        match built? {
+        match built.map_err(|failure| with_a_way_on(failure, &plan.name))? {
             Outcome::Built(_) => Ok(Built::Yes),
             Outcome::Changed(_) => Ok(Built::Changed),
         }
     })
+}
+
+/// A Dockerfile that fails says itself what is wrong with it; here is the rest of its output.
+fn with_a_way_on(mut failure: Failure, service: &str) -> Failure {
+    if failure.kind == Kind::Failed && failure.remedy.is_none() {
+        failure.remedy = Some(format!(
+            "`llmdev logs --build {service}` has all the build said"
+        ));
+    }
+    failure
 }
 
 /// A build's output, kept for `llmdev logs --build`.
@@ -123,6 +135,7 @@ impl BuildLog {
 /// When its own image cannot be brought in.
 pub async fn load(context: &Context) -> Result<()> {
     let world = &context.world;
+    let _kept = world.images.read().await;
     let mut images: Vec<String> = context
         .prepared
         .plans
@@ -137,13 +150,28 @@ pub async fn load(context: &Context) -> Result<()> {
         }
     }
     match &world.loader {
-        Some(loader) if !images.is_empty() => loader.load(&images, &context.cancel).await.map(drop),
+        Some(loader) if !images.is_empty() => {
+            let report = loader.load(&images, &context.cancel).await?;
+            say_way(context, loader, &report);
+            Ok(())
+        }
         None if context.prepared.plans.contains_key(&context.service) => Err(Failure::new(
             Kind::Environment,
             format!("images cannot be brought into the nodes of {}", world.cluster.choice.context),
         )
         .remedy("use kind or minikube, or name a registry that the cluster pulls from in `cluster.registry`")),
         _ => Ok(()),
+    }
+}
+
+/// Says once why images take the slower way, where that will not change by itself.
+fn say_way(context: &Context, loader: &Loader, report: &LoadReport) {
+    let Some(why) = loader.cannot_push() else {
+        return;
+    };
+    if matches!(report.way, Some(Way::Save { .. })) && context.world.says_slow() {
+        let line = format!("images are loaded by `docker save`, which is slower: {why}");
+        context.bus.note(Level::Info, None, line);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
@@ -16,7 +17,7 @@ use crate::cluster::agent::Agents;
 use crate::cluster::load::Loader;
 use crate::cluster::node::{self, Node};
 use crate::cluster::room::Facts;
-use crate::cluster::{self, Cluster, Flavor};
+use crate::cluster::{self, Cluster};
 use crate::error::{Failure, Result};
 use crate::event::Level;
 use crate::forward::{Dialer, ForwardChange, Forwards, TcpDial};
@@ -47,6 +48,10 @@ pub struct World {
     pub loader: Option<Loader>,
     /// Gets files into containers.
     pub keeper: Keeper,
+    /// Read while images are built and loaded, written while old ones are removed.
+    pub images: tokio::sync::RwLock<()>,
+    /// Whether it was said since the last `up` that images get in the slower way.
+    said_slow: AtomicBool,
     /// A build that waits for its turn.
     pub turns: Semaphore,
     /// Held by whoever builds a reference, so that no two build the same.
@@ -79,19 +84,12 @@ impl World {
         let client = cluster.client.clone();
         let views = view::observe(client.clone(), &owner, Scope::AllNamespaces, end.clone());
         let applier = Applier::new(client.clone(), owner.clone(), &stack.namespace, &state.dir);
-        let nodes = async {
-            match &cluster.choice.flavor {
-                Flavor::Kind(name) => node::of_kind(docker.api(), name).await.map(Some),
-                Flavor::Minikube(profile) => {
-                    node::of_minikube(docker.api(), profile).await.map(Some)
-                }
-                Flavor::Other => Ok(None),
-            }
-        };
+        let nodes = node::of(docker.api(), &cluster.choice.flavor);
         let (facts, nodes) = tokio::join!(Facts::ask(&client, &owner), nodes);
         let (loader, agents, dialer) = match nodes? {
             Some(nodes) => {
                 let agents = Arc::new(agents(docker.api(), &nodes)?);
+                start_agents(&agents, &nodes, &end);
                 let loader = Loader::new(docker.api(), &nodes, &state.dir);
                 let loader = loader.with_agents(Arc::clone(&agents));
                 let dialer = Dialer::Near(near(Arc::clone(&agents)), client.clone());
@@ -110,6 +108,8 @@ impl World {
             forwards,
             loader,
             keeper,
+            images: tokio::sync::RwLock::default(),
+            said_slow: AtomicBool::new(false),
             turns: Semaphore::new(BUILDS),
             building: tokio::sync::Mutex::default(),
             facts: Mutex::new(Arc::new(facts)),
@@ -118,8 +118,14 @@ impl World {
         })
     }
 
+    /// Whether it is time to say that images get in the slower way: once an `up`.
+    pub fn says_slow(&self) -> bool {
+        !self.said_slow.swap(true, Ordering::Relaxed)
+    }
+
     /// Asks the cluster anew what it has.
     pub async fn look_around(&self) {
+        self.said_slow.store(false, Ordering::Relaxed);
         let facts = Facts::ask(&self.cluster.client, &self.owner).await;
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
     }
@@ -142,12 +148,25 @@ impl World {
     }
 }
 
-/// The part of llmdev that runs inside the nodes; each starts when it is first needed.
+/// The part of llmdev that runs inside the nodes.
 fn agents(docker: &bollard::Docker, nodes: &[Node]) -> Result<Agents> {
     let program = std::env::current_exe().map_err(|error| {
         Failure::environment("cannot tell where this program is").because(error)
     })?;
     Ok(Agents::new(docker, nodes, program))
+}
+
+/// Starts the agents, so that whoever needs one first finds it there. Each says itself why it does not start when it is
+/// asked for.
+fn start_agents(agents: &Arc<Agents>, nodes: &[Node], end: &CancellationToken) {
+    for node in nodes.iter().filter(|node| node.running) {
+        let (agents, end, name) = (Arc::clone(agents), end.clone(), node.name.clone());
+        tokio::spawn(async move {
+            if let Some(Err(failure)) = end.run_until_cancelled(agents.on(&name)).await {
+                tracing::debug!(%failure, node = name, "no agent");
+            }
+        });
+    }
 }
 
 /// Forwards through the agents, which need neither the API server nor the kubelet on the way.

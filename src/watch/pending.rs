@@ -265,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_finished_write_waits_less() {
-        let table: &[(&[(EventKind, &str)], Option<u64>)] = &[
+        type Heard<'a> = &'a [(EventKind, &'a str)];
+        let table: &[(Heard, Option<u64>)] = &[
             (&[], None),
             (&[(OPENED, "/a")], None),
             (&[(CREATED, "/git/index.lock")], None),

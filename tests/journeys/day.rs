@@ -40,7 +40,8 @@ fn up_edit_look_and_down() {
 
     let down = stack.down().went_well().saying(&["is down"]);
     assert_eq!(stack.objects(), Vec::<String>::new(), "{down}");
-    assert_eq!((stack.sockets(), stack.daemon()), (Vec::new(), None));
+    assert_eq!(stack.sockets(), Vec::<std::path::PathBuf>::new());
+    stack.until_no_daemon_runs();
     assert!(get(clients.port).is_err(), "the port is closed");
     stack.down().went_well().saying(&["is down"]);
     // The namespace was there before the stack was.
@@ -69,7 +70,57 @@ fn the_status_is_stable(stack: &Stack) {
             .replace_all(&text, *to)
             .into_owned()
     });
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown, @r#"
+    {
+      "stack": "STACK",
+      "cluster": "CONTEXT",
+      "services": [
+        {
+          "name": "web",
+          "phase": "ready",
+          "ready": true,
+          "reason": null,
+          "image": "IMAGE",
+          "pods": [
+            {
+              "name": "POD",
+              "status": "Running",
+              "ready": true,
+              "restarts": 0,
+              "node": "NODE"
+            }
+          ],
+          "forwards": [
+            {
+              "address": "localhost",
+              "local": PORT,
+              "remote": 8080
+            }
+          ],
+          "since": "TIME",
+          "timings": [
+            {
+              "stage": "build",
+              "ms": MS
+            },
+            {
+              "stage": "load",
+              "ms": MS
+            },
+            {
+              "stage": "apply",
+              "ms": MS
+            },
+            {
+              "stage": "start",
+              "ms": MS
+            }
+          ]
+        }
+      ],
+      "watching": true
+    }
+    "#);
 }
 
 fn the_logs_are_of_the_services(stack: &mut Stack) {
@@ -104,11 +155,14 @@ fn the_logs_are_of_the_services(stack: &mut Stack) {
     assert!(build.contains("COPY"), "{build}");
 }
 
+/// What a client was answered, one entry a request.
+type Answers = Vec<Result<String, String>>;
+
 /// People who look at the page all the time.
 struct Clients {
     port: u16,
     done: Arc<AtomicBool>,
-    threads: std::cell::RefCell<Vec<thread::JoinHandle<Vec<Result<String, String>>>>>,
+    threads: std::cell::RefCell<Vec<thread::JoinHandle<Answers>>>,
 }
 
 impl Clients {

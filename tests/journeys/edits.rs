@@ -35,13 +35,20 @@ fn stack_yaml_is_edited_while_it_is_up() {
     let (yaml, broken) = (stack.yaml(), stack.yaml().replace("services:", "servces:"));
     stack.write("stack.yaml", broken);
     events.until_note("servces");
+    let status = events.until("the status says so", |status| status.failure.is_some());
+    assert!(is(&status, "web", Phase::Ready));
+    stack
+        .run(&["status"])
+        .ends()
+        .went_well()
+        .saying(&["servces", "stack.yaml:"]);
     assert_eq!(get(port).unwrap(), "web", "all goes on as it was");
     stack.write("stack.yaml", yaml);
     stack.has_no_more("second");
     events.until("the second is gone", |status| {
         row(status, "second").is_none()
     });
-    events.until_note("removed Deployment second");
+    events.until_note("removed deployment/second");
     assert!(get(other).is_err(), "its port is closed");
     assert_eq!(
         stack.kubectl(&["get", "deployments", "-o", "name"]).trim(),

@@ -12,9 +12,13 @@ const AT_ONCE: Duration = Duration::from_secs(170);
 
 /// `up` of a stack of one service, which fails.
 fn fails(service: Service) -> (Stack, Ended) {
+    fails_with(1, service)
+}
+
+fn fails_with(code: i32, service: Service) -> (Stack, Ended) {
     let mut stack = Stack::new();
     stack.has(service.with_key("readyTimeout", json!("10m")));
-    let up = stack.up().failed_with(1);
+    let up = stack.up().failed_with(code);
     assert!(up.took < AT_ONCE, "it is said as soon as it is known: {up}");
     (stack, up)
 }
@@ -25,7 +29,12 @@ fn a_dockerfile_that_fails() {
         "Dockerfile",
         "FROM busybox:1\nRUN echo first words; echo last words >&2; exit 3\n",
     ));
-    up.saying(&["web/Dockerfile:2", "last words", "exit code: 3", "try:"]);
+    up.saying(&[
+        "web/Dockerfile:2",
+        "last words",
+        "exited with code 3",
+        "try: `llmdev logs --build web`",
+    ]);
     let build = stack
         .run(&["logs", "--build", "web"])
         .ends()
@@ -105,9 +114,16 @@ fn configuration_that_is_missing() {
 
 #[test]
 fn a_pod_that_no_node_takes() {
-    let (_stack, up) =
-        fails(sleeper("app").with("resources", json!({"requests": {"cpu": "1000"}})));
-    up.saying(&["app", "cpu", "try:"]);
+    let (_stack, up) = fails_with(
+        4,
+        sleeper("app").with("resources", json!({"requests": {"cpu": "1000"}})),
+    );
+    up.saying(&["no room for app", "nothing was applied", "try:"]);
+
+    let mut elsewhere = sleeper("app");
+    elsewhere.pod["nodeSelector"] = json!({"disk": "golden"});
+    let (_stack, up) = fails(elsewhere);
+    up.saying(&["no node takes pod app", "node affinity/selector", "try:"]);
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn interrupted_at(stack: &Stack, line: &str) {
         "stopped; nothing runs in the background",
         "`llmdev up` goes on from here",
     ]);
-    assert_eq!(stack.daemons(), Vec::<i32>::new());
+    stack.until_no_daemon_runs();
 }
 
 fn goes_on(stack: &Stack) {

@@ -13,3 +13,4 @@ mod luck;
 mod mends;
 mod moby;
 mod owners;
+mod refusals;

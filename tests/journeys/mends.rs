@@ -43,7 +43,7 @@ fn the_old_version_serves_while_the_new_one_fails() {
 #[test]
 fn a_stateful_set_is_mended_though_its_old_pod_never_gets_ready() {
     let mut stack = Stack::new();
-    stack.has(web("web").that_says("one").as_stateful_set());
+    stack.has(web("web").that_says("one").stateful());
     stack.up().went_well();
     stack.write("web/Dockerfile", "FROM busybox:1\nCMD [\"false\"]\n");
     stack.until_service("web", "crashes", |row| row.phase == Phase::Failed);
@@ -52,7 +52,7 @@ fn a_stateful_set_is_mended_though_its_old_pod_never_gets_ready() {
     stack.write("web/index.html", "two");
     // Kubernetes by itself would wait for the broken pod for ever.
     let note = events.until_note("pod web-0");
-    assert!(note.contains("old version"), "{note}");
+    assert!(note.contains("older version never gets ready"), "{note}");
     events.until("it is mended", |status| {
         status.services[0].phase == Phase::Ready
     });

@@ -31,8 +31,8 @@ fn on_the_engine_of_the_environment() {
     stack.has(crate::journey::web("web").that_says("one"));
     stack.up().went_well();
     assert_eq!(stack.get("web"), "one");
-    stack.write("web/index.html", "two");
     let first = stack.row("web").image;
+    stack.write("web/index.html", "two");
     stack.until_service("web", "is built anew", |row| {
         row.image != first && row.phase == llmdev::event::Phase::Ready
     });

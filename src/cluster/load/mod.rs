@@ -10,6 +10,7 @@ pub mod holds;
 pub mod image;
 pub mod import;
 pub mod intake;
+pub mod layers;
 pub mod memory;
 pub mod oci;
 pub mod prune;
@@ -46,6 +47,8 @@ pub struct Loader {
     memory: Mutex<Memory>,
     /// What the nodes held when they were last asked, in the order of `nodes`.
     seen: Mutex<Option<Vec<Holds>>>,
+    /// When that question was begun; held while the nodes are asked.
+    asked: tokio::sync::Mutex<Option<Instant>>,
     folder: PathBuf,
     intake: tokio::sync::Mutex<Option<Intake>>,
     /// Why nothing can be pushed, once that was seen.
@@ -135,6 +138,7 @@ impl Loader {
             agents: None,
             memory: Mutex::new(Memory::open(folder)),
             seen: Mutex::new(None),
+            asked: tokio::sync::Mutex::new(None),
             folder: folder.to_owned(),
             intake: tokio::sync::Mutex::new(None),
             no_push: Mutex::new(None),
@@ -262,12 +266,22 @@ impl Loader {
             return Err(Failure::environment("no node of the cluster runs")
                 .remedy("start the cluster, then try again"));
         }
+        // `ctr` takes long to start, and all services ask at once: who waited while another asked takes its answer.
+        let came = Instant::now();
+        let mut asked = self.asked.lock().await;
+        if asked.is_some_and(|begun| begun >= came)
+            && let Some(holds) = lock(&self.seen).clone()
+        {
+            return Ok(holds);
+        }
+        let begun = Instant::now();
         let all = self
             .nodes
             .iter()
             .map(|node| Holds::ask(&self.docker, node, self.agent(node), cancel));
         let holds = try_join_all(all).await?;
         *lock(&self.seen) = Some(holds.clone());
+        *asked = Some(begun);
         Ok(holds)
     }
 
@@ -297,6 +311,12 @@ impl Loader {
             };
         };
         self.send_saved(plan, attempt, why).await
+    }
+
+    /// Why nothing can be pushed out of Docker, for good, so that every load takes the slower way; none: not that we
+    /// know.
+    pub fn cannot_push(&self) -> Option<String> {
+        lock(&self.no_push).clone()
     }
 
     async fn send_saved(&self, plan: &Plan, attempt: Attempt, why: String) -> Result<Sent> {

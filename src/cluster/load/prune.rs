@@ -1,13 +1,16 @@
 //! Old images in nodes: which there are, which are used, and taking them away.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
 use futures::stream;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Loader;
+use super::layers::{self, Layer, Layers};
 use crate::cluster::node::Node;
 use crate::error::{Failure, Result};
 
@@ -24,6 +27,19 @@ pub struct NodeImage {
     pub size: u64,
     /// Whether a container has it, be it one that has ended and can be started again.
     pub used: bool,
+    /// When it was made, in seconds since 1970; 0 when the node does not say.
+    pub created: i64,
+    /// Chain ID of its topmost layer; empty when the node does not say.
+    pub chain: String,
+}
+
+/// What was taken away from nodes, or would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// The references that are gone.
+    pub images: Vec<NodeImage>,
+    /// Bytes of the layers that are gone with them, in all nodes.
+    pub bytes: u64,
 }
 
 /// The room in a node for images.
@@ -74,7 +90,51 @@ struct ListedReference {
     image: String,
 }
 
-const LIST: &str = "crictl images -o json && crictl ps -a -o json";
+#[derive(Deserialize)]
+struct Inspected {
+    #[serde(default)]
+    info: Info,
+    status: Status,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Info {
+    #[serde(rename = "chainID")]
+    chain_id: String,
+    image_spec: ImageSpec,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ImageSpec {
+    created: Option<DateTime<Utc>>,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    id: String,
+}
+
+/// An image may go between being listed and being looked at: what is said of the others is good all the same.
+const LIST: &str = "crictl images -o json && crictl ps -a -o json && \
+    { crictl inspecti -o json $(crictl images -q | sort -u) || true; }";
+
+/// What is below what, of those with containers on them too; then the bytes of those that have none.
+const LAYERS: &str = r#"
+s=$(sed -n 's/^ *snapshotter *= *["'"'"']\(.*\)["'"'"'].*/\1/p' /etc/containerd/config.toml 2>/dev/null | head -n 1)
+s=${s:-overlayfs}
+layers=$(ctr -n k8s.io snapshots --snapshotter "$s" ls) || exit 1
+echo "$layers"
+echo "$layers" | awk '$NF == "Committed" { print $1 }' | xargs -r ctr -n k8s.io snapshots --snapshotter "$s" usage -b
+"#;
+
+/// Layers of a node, and the chain IDs that containers stand on.
+#[derive(Debug, Default, PartialEq)]
+struct Held {
+    layers: Layers,
+    used: HashSet<String>,
+}
 
 impl Loader {
     /// The images of these repositories, each without a tag and spelt in full, in all nodes.
@@ -83,24 +143,99 @@ impl Loader {
         repositories: &[String],
         cancel: &CancellationToken,
     ) -> Result<Vec<NodeImage>> {
-        let lists = self.nodes.iter().map(|node| async move {
-            let text = self.ask_node(node, LIST, cancel).await?;
-            parse(&node.name, &text).ok_or_else(|| {
-                Failure::failed(format!(
-                    "what crictl says in node {} is not understood",
-                    node.name
-                ))
-            })
-        });
+        self.find(cancel, |repository| {
+            repositories.iter().any(|wanted| wanted == repository)
+        })
+        .await
+    }
+
+    /// The images whose repository begins so, spelt in full, in all nodes.
+    pub async fn list_below(
+        &self,
+        prefix: &str,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<NodeImage>> {
+        self.find(cancel, |repository| repository.starts_with(prefix))
+            .await
+    }
+
+    async fn find(
+        &self,
+        cancel: &CancellationToken,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<NodeImage>> {
+        let lists = self.nodes.iter().map(|node| self.images(node, cancel));
         let mut found: Vec<NodeImage> = try_join_all(lists).await?.into_iter().flatten().collect();
         found.retain(|image| {
-            let repository = image
-                .reference
-                .rsplit_once(':')
-                .map_or("", |(name, _)| name);
-            repositories.iter().any(|wanted| wanted == repository)
+            let parts = image.reference.rsplit_once(':');
+            wanted(parts.map_or("", |(repository, _)| repository))
         });
         Ok(found)
+    }
+
+    /// All images that a node has names for.
+    async fn images(&self, node: &Node, cancel: &CancellationToken) -> Result<Vec<NodeImage>> {
+        let text = self.ask_node(node, LIST, cancel).await?;
+        parse(&node.name, &text).ok_or_else(|| {
+            Failure::failed(format!(
+                "what crictl says in node {} is not understood",
+                node.name
+            ))
+        })
+    }
+
+    async fn held(&self, node: &Node, cancel: &CancellationToken) -> Result<Held> {
+        Ok(parse_layers(&self.ask_node(node, LAYERS, cancel).await?))
+    }
+
+    /// Takes images away as [`remove`](Self::remove) does, and says how much room that made. A dry run takes nothing
+    /// away.
+    pub async fn prune(
+        &self,
+        images: &[NodeImage],
+        dry_run: bool,
+        cancel: &CancellationToken,
+    ) -> Result<Removed> {
+        let nodes = self
+            .nodes
+            .iter()
+            .filter(|node| images.iter().any(|i| i.node == node.name));
+        let nodes: Vec<&Node> = nodes.collect();
+        let mut before = Vec::new();
+        for node in &nodes {
+            let (held, now) =
+                futures::try_join!(self.held(node, cancel), self.images(node, cancel))?;
+            let goes = |image: &&NodeImage| {
+                !image.used && images.iter().any(|i| i.reference == image.reference)
+            };
+            let (going, staying): (Vec<_>, Vec<_>) = now.iter().partition(goes);
+            let tops = going.iter().map(|image| image.chain.as_str());
+            let kept = staying.iter().map(|image| image.chain.as_str());
+            let free = layers::only(
+                &held.layers,
+                tops,
+                kept.chain(held.used.iter().map(String::as_str)),
+            );
+            before.push((held, free));
+        }
+        let images = if dry_run {
+            images.iter().filter(|image| !image.used).cloned().collect()
+        } else {
+            self.remove(images, cancel).await?
+        };
+        let mut bytes = 0;
+        for (node, (before, free)) in nodes.iter().zip(&before) {
+            let left = if dry_run {
+                Held::default()
+            } else {
+                self.held(node, cancel).await?
+            };
+            let gone = free
+                .iter()
+                .filter(|chain| !left.layers.contains_key(*chain));
+            bytes += layers::bytes(&before.layers, gone);
+        }
+        Ok(Removed { images, bytes })
     }
 
     /// Takes images away from their nodes, unless a container uses them by now. Answers what is gone.
@@ -118,8 +253,7 @@ impl Loader {
             if here.is_empty() {
                 continue;
             }
-            let text = self.ask_node(node, LIST, cancel).await?;
-            let now = parse(&node.name, &text).unwrap_or_default();
+            let now = self.images(node, cancel).await?;
             let (whole, tags, removed) = plan(&here, &now);
             let quoted = |words: &[String]| {
                 words
@@ -197,7 +331,7 @@ fn plan(wanted: &[&NodeImage], now: &[NodeImage]) -> (Vec<String>, Vec<String>, 
 }
 
 fn parse(node: &str, text: &str) -> Option<Vec<NodeImage>> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let images: Images = serde_json::from_value(values.next()?.ok()?).ok()?;
     let containers: Containers = serde_json::from_value(values.next()?.ok()?).ok()?;
     let used: HashSet<&str> = containers
@@ -205,8 +339,18 @@ fn parse(node: &str, text: &str) -> Option<Vec<NodeImage>> {
         .iter()
         .flat_map(|container| [container.image_ref.as_str(), container.image.image.as_str()])
         .collect();
+    let inspected: HashMap<String, Info> = values
+        .map_while(Result::ok)
+        .flat_map(|value| match value {
+            Value::Array(all) => all,
+            one => vec![one],
+        })
+        .filter_map(|value| serde_json::from_value::<Inspected>(value).ok())
+        .map(|inspected| (inspected.status.id, inspected.info))
+        .collect();
     let mut found = Vec::new();
     for image in &images.images {
+        let info = inspected.get(&image.id);
         for reference in &image.repo_tags {
             found.push(NodeImage {
                 node: node.to_owned(),
@@ -214,10 +358,42 @@ fn parse(node: &str, text: &str) -> Option<Vec<NodeImage>> {
                 id: image.id.clone(),
                 size: image.size.parse().unwrap_or_default(),
                 used: used.contains(image.id.as_str()) || used.contains(reference.as_str()),
+                created: info
+                    .and_then(|info| info.image_spec.created)
+                    .map_or(0, |created| created.timestamp()),
+                chain: info.map(|info| info.chain_id.clone()).unwrap_or_default(),
             });
         }
     }
     Some(found)
+}
+
+fn parse_layers(text: &str) -> Held {
+    let mut held = Held::default();
+    for line in text.lines() {
+        match *line.split_whitespace().collect::<Vec<_>>() {
+            [chain, "Committed"] => {
+                held.layers.insert(chain.to_owned(), Layer::default());
+            }
+            [chain, below, "Committed"] => {
+                let layer = Layer {
+                    below: Some(below.to_owned()),
+                    size: 0,
+                };
+                held.layers.insert(chain.to_owned(), layer);
+            }
+            [_, below, "Active" | "View"] => {
+                held.used.insert(below.to_owned());
+            }
+            [chain, size, _] => {
+                if let (Some(layer), Ok(size)) = (held.layers.get_mut(chain), size.parse()) {
+                    layer.size = size;
+                }
+            }
+            _ => {}
+        }
+    }
+    held
 }
 
 #[cfg(test)]
@@ -229,13 +405,23 @@ mod tests {
             {"id": "sha256:a", "repoTags": ["docker.io/library/app:1", "docker.io/library/app:2"], "size": "10"},
             {"id": "sha256:b", "repoTags": ["docker.io/library/app:3"], "size": "20"},
             {"id": "sha256:c", "repoTags": ["docker.io/library/app:4"], "size": "30"}]}
-        {"containers": [{"imageRef": "sha256:b", "image": {"image": "sha256:b"}}]}"#;
+        {"containers": [{"imageRef": "sha256:b", "image": {"image": "sha256:b"}}]}
+        [{"info": {"chainID": "sha256:top", "imageSpec": {"created": "1970-01-01T00:01:00.5Z"}}, "status": {"id": "sha256:a"}},
+         {"status": {"id": "sha256:b"}}]"#;
 
     #[test]
     fn what_is_used_stays_and_a_shared_id_goes_with_its_last_reference() {
         let now = parse("n", TEXT).unwrap();
         let used: Vec<bool> = now.iter().map(|image| image.used).collect();
         assert_eq!(used, [false, false, true, false]);
+        let made: Vec<_> = now
+            .iter()
+            .map(|image| (image.created, image.chain.as_str()))
+            .collect();
+        assert_eq!(
+            made,
+            [(60, "sha256:top"), (60, "sha256:top"), (0, ""), (0, "")]
+        );
         let all: Vec<&NodeImage> = now.iter().collect();
         let (whole, tags, removed) = plan(&all, &now);
         assert_eq!(
@@ -248,5 +434,25 @@ mod tests {
             (whole, tags),
             (vec![], vec!["docker.io/library/app:1".to_owned()])
         );
+    }
+
+    #[test]
+    fn what_ctr_says_of_layers_is_understood() {
+        let held = parse_layers(
+            "KEY       PARENT     KIND\n\
+             1d9db09   sha256:b   Active\n\
+             sha256:a             Committed\n\
+             sha256:b  sha256:a   Committed\n\
+             KEY       SIZE   INODES\n\
+             sha256:a  4096   1\n\
+             sha256:b  12     3\n",
+        );
+        let layer = |below: Option<&str>, size| Layer {
+            below: below.map(str::to_owned),
+            size,
+        };
+        assert_eq!(held.layers["sha256:a"], layer(None, 4096));
+        assert_eq!(held.layers["sha256:b"], layer(Some("sha256:a"), 12));
+        assert_eq!(held.used, HashSet::from(["sha256:b".to_owned()]));
     }
 }

@@ -59,6 +59,10 @@ pub fn place(stack: &Stack, rendered: &Rendered, facts: &Facts) -> Placed {
         };
         let eligible = |node: &Node| takes(node, spec);
         let nodes = facts.nodes.iter().filter(|node| eligible(node)).count() as u64;
+        if nodes == 0 {
+            // However much room there is, no node lets it in; the scheduler says why.
+            continue;
+        }
         let copies = requests::copies(object, nodes);
         placed.wanted = placed.wanted + asks.times(copies);
         let fits = (0..copies)

@@ -94,7 +94,7 @@ impl Service {
         self.with_key("dependsOn", json!([other]))
     }
 
-    pub fn as_stateful_set(mut self) -> Self {
+    pub fn stateful(mut self) -> Self {
         self.kind = "StatefulSet";
         self
     }

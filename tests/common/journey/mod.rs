@@ -3,7 +3,7 @@
 //! A journey reads as sentences: `stack.has(web("web").that_says("one")); stack.up().went_well();`. Nothing waits for a
 //! time: what is awaited is what `llmdev events` or a run's own lines say.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part")]
 
 mod manifests;
 mod proxy;
@@ -250,6 +250,19 @@ impl Stack {
         numbers.filter(mine).collect()
     }
 
+    /// A daemon whose end was announced is gone soon after.
+    pub fn until_no_daemon_runs(&self) {
+        let began = Instant::now();
+        while !self.daemons().is_empty() {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "a daemon still runs: {:?}",
+                self.daemons()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// `kill -9` of the daemon; returns when it has gone.
     pub fn kill_daemon(&self) {
         let Some(pid) = self.daemon() else { return };
@@ -415,7 +428,7 @@ pub fn free_port() -> u16 {
 }
 
 /// Where `stack.yaml` says that the stack runs.
-fn cluster() -> Value {
+pub fn cluster() -> Value {
     let context = context();
     match context.strip_prefix("kind-") {
         Some(name) => json!({"provider": "kind", "name": name, "create": false}),

@@ -80,13 +80,9 @@ impl Run {
 
     /// The next line of standard output; none at its end, or when it does not come in time.
     pub fn next_out(&mut self, deadline: Instant) -> Option<String> {
-        match self
-            .out
+        self.out
             .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
-            Ok(line) => Some(line),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+            .ok()
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -1,0 +1,80 @@
+//! `llmdev prune`.
+
+use std::sync::{Arc, Mutex};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Global, json, print};
+use crate::build::{Docker, Planner};
+use crate::cluster::load::Loader;
+use crate::cluster::{self, node};
+use crate::engine::prepare;
+use crate::error::Result;
+use crate::prune::{self, KEEP, Pruned, Wish};
+use crate::stack::Stack;
+use crate::state::State;
+
+pub(super) const HELP: &str =
+    "Stays: the newest images of each service, what a pod or a container uses, and what `up` would run now.
+
+Examples:
+  llmdev prune
+  llmdev prune --dry-run
+  llmdev prune --keep 1     only the newest one of each service, and what is used";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How many images of each service stay
+    #[arg(long, value_name = "N", default_value_t = KEEP)]
+    keep: usize,
+    /// Only say what would be removed
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
+    let stack = Arc::new(global.stack()?);
+    let state = State::of(&stack.root)?;
+    let planner = Arc::new(Mutex::new(Planner::load(&state.digests())));
+    let (plans, docker) = tokio::try_join!(
+        prepare::plan(Arc::clone(&stack), planner, state.digests()),
+        Docker::connect()
+    )?;
+    let loader = loader(&docker, &stack, &state).await?;
+    let wish = Wish {
+        stack: stack.name.clone(),
+        keep: args.keep,
+        needed: prune::needed(&plans, &stack, &state),
+        dry_run: args.dry_run,
+    };
+    let cancel = CancellationToken::new();
+    let work = prune::prune(&docker, loader.as_ref(), &wish, &cancel);
+    tokio::pin!(work);
+    let pruned = tokio::select! {
+        pruned = &mut work => pruned,
+        _ = tokio::signal::ctrl_c() => {
+            cancel.cancel();
+            work.await
+        }
+    }?;
+    if global.json() {
+        print(&json(&pruned))
+    } else {
+        text(&pruned)
+    }
+}
+
+fn text(pruned: &Pruned) -> Result<()> {
+    for gone in &pruned.removed {
+        print(&format!("{}  {}", gone.image, gone.places.join(", ")))?;
+    }
+    print(&pruned.line())
+}
+
+/// Into the nodes, if the stack's cluster is there. One that is not has no images, and no pods that use any.
+async fn loader(docker: &Docker, stack: &Stack, state: &State) -> Result<Option<Loader>> {
+    let choice = cluster::detect::choose(&stack.cluster, &stack.name, &cluster::kubeconfig())?;
+    let nodes = node::of(docker.api(), &choice.flavor).await?;
+    let nodes = nodes.filter(|nodes| nodes.iter().any(|node| node.running));
+    Ok(nodes.map(|nodes| Loader::new(docker.api(), &nodes, &state.dir)))
+}
