@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::mask::masked;
-use super::plan::{Item, Record, Wanted};
+use super::plan::{Had, Item, Record, UNKNOWN, Wanted};
 use super::send::{Job, Means, Outcome, Trouble};
 use crate::error::Failure;
 use crate::stack::SyncAfter;
@@ -215,7 +215,10 @@ impl Work {
                 let view = Arc::clone(&self.views.borrow());
                 for running in running(&view, &wanted) {
                     if let Some(holder) = self.holders.get_mut(&running.id) {
-                        holder.record.values_mut().for_each(|had| had.digest = None);
+                        holder
+                            .record
+                            .values_mut()
+                            .for_each(|had| had.digest = UNKNOWN);
                         holder.stalled = None;
                     }
                 }
@@ -232,6 +235,7 @@ impl Work {
     fn pump(&mut self, view: &Arc<View>) {
         let mut held_back = BTreeSet::new();
         let mut alive = BTreeSet::new();
+        let mut begun = Vec::new();
         for wanted in self.wanted.values() {
             let mut busy = false;
             for running in running(view, wanted) {
@@ -243,15 +247,9 @@ impl Work {
                         true => holder.whole = true,
                         false => {
                             let round = self.rounds.entry(wanted.service.clone());
-                            start(
-                                &mut self.jobs,
-                                &self.means,
-                                wanted,
-                                &running,
-                                holder,
-                                lacks,
-                                round.or_insert_with(|| Round::new(wanted)),
-                            );
+                            let round = round.or_insert_with(|| Round::new(wanted));
+                            let job = start(&self.means, wanted, &running, holder, lacks, round);
+                            begun.push((Arc::clone(wanted), job));
                         }
                     }
                 }
@@ -267,6 +265,20 @@ impl Work {
                     .flatten()
                     .for_each(|reply| drop(reply.send(None)));
             }
+        }
+        if !begun.is_empty() {
+            // Before anything is sent: a daemon that is killed in between must not forget of it.
+            self.remember();
+        }
+        for (wanted, job) in begun {
+            self.jobs.spawn(async move {
+                let outcome = job.run().await;
+                Ended::Sent(Box::new(Finished {
+                    wanted,
+                    job,
+                    outcome,
+                }))
+            });
         }
         if view.complete && view.unreachable.is_none() {
             let services = &self.wanted;
@@ -431,39 +443,36 @@ fn load(memory: &std::path::Path) -> HashMap<String, Holder> {
 }
 
 fn start(
-    jobs: &mut JoinSet<Ended>,
     means: &Means,
     wanted: &Arc<Wanted>,
     running: &Running,
     holder: &mut Holder,
     items: Vec<Item>,
     round: &mut Round,
-) {
+) -> Job {
     holder.busy = true;
     holder.sends += 1;
     holder.restarting |= items.iter().any(|item| item.after == SyncAfter::Restart);
+    for item in &items {
+        let had = Had {
+            source: item.source.clone(),
+            digest: UNKNOWN,
+        };
+        holder.record.insert(item.dest.clone(), had);
+    }
     round.left += 1;
     if !holder.whole {
         round.replay = true;
         round.began = Instant::now();
     }
-    let job = Job {
+    Job {
         means: means.clone(),
         pod: Arc::clone(&running.pod),
         container: running.name.clone(),
         id: running.id.clone(),
         root: wanted.context.root.clone(),
         items,
-    };
-    let wanted = Arc::clone(wanted);
-    jobs.spawn(async move {
-        let outcome = job.run().await;
-        Ended::Sent(Box::new(Finished {
-            wanted,
-            job,
-            outcome,
-        }))
-    });
+    }
 }
 
 async fn until(when: Option<Instant>) {

@@ -58,6 +58,9 @@ pub struct Had {
     pub digest: Option<Digest>,
 }
 
+/// The digest of a file that was sent, or not: no content has it.
+pub const UNKNOWN: Option<Digest> = Some([0; 32]);
+
 /// What a container was sent, by where it is in the container.
 pub type Record = BTreeMap<String, Had>;
 
@@ -216,6 +219,13 @@ mod tests {
             ]
         );
         assert_eq!(step(&mut record, back()), []);
+        // What may have been sent, or not, is sent.
+        let had = Had {
+            source: "a".into(),
+            digest: UNKNOWN,
+        };
+        record.insert("/a".into(), had);
+        assert_eq!(step(&mut record, back()), [("/a".into(), Some(1))]);
         // A new container has the image's files.
         assert_eq!(step(&mut Record::new(), back()), []);
     }
