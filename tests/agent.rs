@@ -310,7 +310,7 @@ async fn restarts_a_container_and_not_the_pod() {
         &pod.namespace.0,
         "wait",
         jsonpath,
-        "--timeout=180s",
+        "--timeout=60s",
         "pod/pod",
     ]);
     kubectl(&[
@@ -318,7 +318,7 @@ async fn restarts_a_container_and_not_the_pod() {
         &pod.namespace.0,
         "wait",
         "--for=condition=Ready",
-        "--timeout=180s",
+        "--timeout=60s",
         "pod/pod",
     ]);
     assert_eq!(

@@ -157,9 +157,12 @@ pub async fn load(context: &Context) -> Result<()> {
         }
         None if context.prepared.plans.contains_key(&context.service) => Err(Failure::new(
             Kind::Environment,
-            format!("images cannot be brought into the nodes of {}", world.cluster.choice.context),
+            format!(
+                "images cannot be brought into the nodes of {}",
+                world.cluster.choice.context
+            ),
         )
-        .remedy("use kind or minikube, or name a registry that the cluster pulls from in `cluster.registry`")),
+        .remedy("use kind or minikube")),
         _ => Ok(()),
     }
 }
