@@ -201,13 +201,7 @@ fn containers_without_a_shell_and_beside_others() {
     let first = live.kubectl(&["exec", "deploy/tiny", "-c", "first", "--", "ls", "/"]);
     assert!(!first.contains("www"), "{first}");
     live.say(&["sync", "tiny"]);
-    assert!(
-        live.notes(from)
-            .iter()
-            .any(|note| note.starts_with("synced a.txt, b.txt to 1 pod")),
-        "{:?}",
-        live.notes(from)
-    );
+    live.wait_for_note(from, "synced a.txt, b.txt to 1 pod");
 }
 
 /// Without an agent: with the container's own programs, if it has them.

@@ -167,13 +167,15 @@ impl Stack {
             .clone()
     }
 
-    /// What happens from now on.
+    /// What happens from here on: they are listened to when this returns.
     pub fn events(&self) -> Events {
-        Events {
+        let mut events = Events {
             run: self.run(&["events"]),
             status: None,
             notes: Vec::new(),
-        }
+        };
+        events.until("the daemon tells how it stands", |_| true);
+        events
     }
 
     /// Waits until the stack is as it should be; what it then is.
