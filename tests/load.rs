@@ -2,9 +2,13 @@
 
 mod common;
 
+use std::sync::Arc;
+
+use bollard::Docker;
 use common::node::{Namespace, Repository, cluster, pod_says};
 use llmdev::cluster::agent::Agents;
 use llmdev::cluster::load::{LoadReport, Loader, Way};
+use llmdev::cluster::node::Node;
 use tokio_util::sync::CancellationToken;
 
 async fn load(loader: &Loader, references: &[&String]) -> LoadReport {
@@ -20,12 +24,42 @@ async fn load(loader: &Loader, references: &[&String]) -> LoadReport {
     report
 }
 
+/// How images get into the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The node's own program.
+    Ctr,
+    /// containerd's API, through an agent.
+    Api,
+}
+
+async fn loader(by: By, docker: &Docker, nodes: &[Node], repository: &Repository) -> Loader {
+    let loader = Loader::new(docker, nodes, &repository.state());
+    if by == By::Ctr {
+        return loader;
+    }
+    let agents = Arc::new(Agents::new(
+        docker,
+        nodes,
+        env!("CARGO_BIN_EXE_llmdev").into(),
+    ));
+    for node in nodes {
+        let agent = agents.on(&node.name).await.unwrap();
+        assert!(agent.containerd().await.is_some(), "{}", node.name);
+    }
+    loader.with_agents(agents)
+}
+
 #[tokio::test]
 async fn only_what_is_missing_is_sent_and_the_pod_starts() {
+    tokio::join!(only_what_is_missing(By::Ctr), only_what_is_missing(By::Api));
+}
+
+async fn only_what_is_missing(by: By) {
     let (docker, nodes) = cluster().await;
     let repository = Repository::new("load", &nodes);
     let namespace = Namespace::new("load");
-    let loader = Loader::new(&docker, &nodes, &repository.state());
+    let loader = loader(by, &docker, &nodes, &repository).await;
 
     let first = repository.layered("1", 3 << 20, "first");
     let report = load(&loader, &[&first]).await;
@@ -111,32 +145,16 @@ async fn what_docker_has_pushed_once_comes_by_push() {
 }
 
 #[tokio::test]
-async fn small_imports_go_through_the_agent_and_large_ones_beside_it() {
-    let (docker, nodes) = cluster().await;
-    let repository = Repository::new("by-agent", &nodes);
-    let namespace = Namespace::new("by-agent");
-    let agents = std::sync::Arc::new(Agents::new(
-        &docker,
-        &nodes,
-        env!("CARGO_BIN_EXE_llmdev").into(),
-    ));
-    let agent = agents.on(&nodes[0].name).await.unwrap();
-    let loader = Loader::new(&docker, &nodes, &repository.state()).with_agents(agents.clone());
-    for code in ["large", "small"] {
-        let image = repository.layered(code, 6 << 20, code);
-        let report = load(&loader, &[&image]).await;
-        assert!(report.retried.is_none(), "{report:?}");
-        assert_eq!(pod_says(&namespace, code, &image, &["cat", "/code"]), code);
-    }
-    drop((agent, agents));
+async fn several_images_go_in_one_stream_and_a_lost_layer_in_a_second_try() {
+    several_images_and_a_lost_layer(By::Ctr).await;
+    several_images_and_a_lost_layer(By::Api).await;
 }
 
-#[tokio::test]
-async fn several_images_go_in_one_stream_and_a_lost_layer_in_a_second_try() {
+async fn several_images_and_a_lost_layer(by: By) {
     let (docker, nodes) = cluster().await;
     let repository = Repository::new("several", &nodes);
     let namespace = Namespace::new("several");
-    let loader = Loader::new(&docker, &nodes, &repository.state());
+    let loader = loader(by, &docker, &nodes, &repository).await;
     let (one, two) = (
         repository.layered("1", 1 << 20, "one"),
         repository.layered("2", 1 << 20, "two"),
@@ -163,11 +181,16 @@ async fn several_images_go_in_one_stream_and_a_lost_layer_in_a_second_try() {
 
 #[tokio::test]
 async fn interrupted_half_way_the_next_run_is_right() {
+    interrupted_half_way(By::Ctr).await;
+    interrupted_half_way(By::Api).await;
+}
+
+async fn interrupted_half_way(by: By) {
     let (docker, nodes) = cluster().await;
     let repository = Repository::new("interrupted", &nodes);
     let namespace = Namespace::new("interrupted");
     let image = repository.layered("1", 24 << 20, "whole");
-    let loader = Loader::new(&docker, &nodes, &repository.state());
+    let loader = loader(by, &docker, &nodes, &repository).await;
     for after in [20, 150, 400] {
         let cancel = CancellationToken::new();
         let soon = cancel.clone();
@@ -348,13 +371,7 @@ async fn the_intake_refuses_strangers() {
 async fn figures() {
     let (docker, nodes) = cluster().await;
     let repository = Repository::new("figures", &nodes);
-    let agents = std::sync::Arc::new(Agents::new(
-        &docker,
-        &nodes,
-        env!("CARGO_BIN_EXE_llmdev").into(),
-    ));
-    agents.on(&nodes[0].name).await.unwrap();
-    let loader = Loader::new(&docker, &nodes, &repository.state()).with_agents(agents.clone());
+    let loader = loader(By::Api, &docker, &nodes, &repository).await;
     let mut bytes = vec![0; 150 << 20];
     llmdev::cluster::load::memory::random(&mut bytes).unwrap();
     repository.file("below", bytes);

@@ -13,12 +13,15 @@ use tokio::net::TcpListener;
 
 use super::process::Found;
 use super::relay::relay;
-use super::wire::{Dialled, NONCE, OPENING, opened};
+use super::wire::{CONTAINERD, Dialled, NONCE, OPENING, opened};
 
 /// Strangers are not waited for.
 const OPENING_WITHIN: Duration = Duration::from_secs(5);
 /// Loopback answers at once, unless the listener's queue is full.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where kind and minikube have it.
+const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 
 /// Takes connections until the process ends; answers the port.
 pub fn listen(address: IpAddr, key: [u8; 32], found: Arc<Found>) -> io::Result<u16> {
@@ -62,10 +65,22 @@ async fn take(
     let Some((pod, port)) = opened(&key, &nonce, &opening) else {
         return Ok(());
     };
-    match connect(found, pod, port).await {
+    let connected = if pod == CONTAINERD {
+        tokio::net::UnixStream::connect(CONTAINERD_SOCKET)
+            .await
+            .map(To::Containerd)
+    } else {
+        connect(found, pod, port).await.map(To::Pod)
+    };
+    match connected {
         Ok(to) => {
             stream.write_all(&[Dialled::Yes as u8]).await?;
-            relay(&stream, &to).await
+            match to {
+                To::Pod(to) => relay(&stream, &to).await,
+                To::Containerd(mut to) => tokio::io::copy_bidirectional(&mut stream, &mut to)
+                    .await
+                    .map(|_| ()),
+            }
         }
         Err(error) => {
             let why = match error.kind() {
@@ -77,6 +92,11 @@ async fn take(
             stream.shutdown().await
         }
     }
+}
+
+enum To {
+    Pod(tokio::net::TcpStream),
+    Containerd(tokio::net::UnixStream),
 }
 
 async fn connect(found: Arc<Found>, pod: String, port: u16) -> io::Result<tokio::net::TcpStream> {

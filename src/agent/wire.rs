@@ -181,6 +181,9 @@ pub const NONCE: usize = 32;
 pub const OPENING: usize = 32 + UID + 2;
 const UID: usize = 64;
 
+/// In a pod's place: the socket of the node's containerd.
+pub const CONTAINERD: &str = "containerd";
+
 /// What a connection for a pod begins with: which pod and port, and the proof that the key is known.
 pub fn opening(
     key: &[u8; 32],

@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,17 +13,20 @@ use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::query_parameters::UploadToContainerOptionsBuilder;
 use bytes::{Buf, Bytes, BytesMut};
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{OnceCell, mpsc, oneshot};
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::containerd::Containerd;
+use super::door::Door;
 use super::load::{memory, oci};
 use super::node::{Node, Output, Running};
-use crate::agent::wire::{self, Answer, Change, Dialled, Done, Frame, NONCE, Put, Request};
+use crate::agent::wire::{self, Answer, Change, Done, Frame, Put, Request};
 use crate::error::{Failure, Result};
 
 /// Where agents are in a node.
@@ -35,10 +37,11 @@ const START_WITHIN: Duration = Duration::from_secs(20);
 const BRING_WITHIN: Duration = Duration::from_secs(120);
 /// Files are small, and a disk that is slower is broken.
 const SYNC_WITHIN: Duration = Duration::from_secs(30);
-/// A node that can be reached is near.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// The agent gives up on the pod's port before that.
-const OPEN_WITHIN: Duration = Duration::from_secs(15);
+/// Prints which snapshotter the kubelet's containers use; kind and minikube may be told another one than the usual.
+pub(super) const SNAPSHOTTER: &str = r#"
+s=$(sed -n 's/^ *snapshotter *= *["'"'"']\(.*\)["'"'"'].*/\1/p' /etc/containerd/config.toml 2>/dev/null | head -n 1)
+echo "${s:-overlayfs}"
+"#;
 
 /// The agents of a cluster's nodes, each started when it is first asked for, and again when it ended.
 pub struct Agents {
@@ -210,10 +213,9 @@ pub struct Agent {
     requests: mpsc::Sender<Vec<u8>>,
     pending: Pending,
     next: AtomicU64,
-    key: [u8; 32],
-    door: Option<SocketAddr>,
-    /// Whether the door can be reached from here; seen at the first connection.
-    reachable: OnceCell<bool>,
+    door: Option<Arc<Door>>,
+    /// None within, if there is no way to it.
+    containerd: OnceCell<Option<Containerd>>,
     _reader: AbortOnDropHandle<()>,
     _writer: AbortOnDropHandle<()>,
 }
@@ -261,9 +263,8 @@ impl Agent {
             requests,
             pending,
             next: AtomicU64::new(0),
-            key,
             door: None,
-            reachable: OnceCell::new(),
+            containerd: OnceCell::new(),
             _reader: AbortOnDropHandle::new(reader),
             _writer: AbortOnDropHandle::new(writer),
         };
@@ -280,7 +281,7 @@ impl Agent {
             })) => {
                 agent.door = port
                     .zip(node.address)
-                    .map(|(port, address)| (address, port).into());
+                    .map(|(port, address)| Arc::new(Door::new((address, port).into(), key)));
                 Ok(agent)
             }
             Ok(Ok(Frame { head, .. })) => Err(Unstarted::ForGood(failed().cause(why(head)))),
@@ -297,47 +298,31 @@ impl Agent {
         lock(&self.pending).is_some()
     }
 
-    /// Connects to a port of a pod on the agent's node, as a process in the pod would connect to its own loopback.
+    /// Connects to a port of a pod on the agent's node; see [`Door::dial`].
     ///
     /// # Errors
-    /// `ConnectionRefused`: nothing listens there. `NotFound`: no such pod runs on the node. `Unsupported`: the node
-    /// cannot be reached from here, and never will. Others as they come.
+    /// Those of the door.
     pub async fn dial(&self, pod_uid: &str, port: u16) -> io::Result<TcpStream> {
-        let door = self.door.ok_or(io::ErrorKind::Unsupported)?;
-        let connect = async {
-            let connected = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(door)).await;
+        let door = self.door.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        door.dial(pod_uid, port).await
+    }
+
+    /// The node's containerd; none where the agent's door cannot be reached, or containerd is elsewhere.
+    pub async fn containerd(&self) -> Option<Containerd> {
+        let connect = async || {
+            let door = self.door.clone()?;
+            let asked = self.run(&["sh", "-c", SNAPSHOTTER], &[]).await.ok()?;
+            let snapshotter = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
+            let dial = move || -> BoxFuture<'static, io::Result<TcpStream>> {
+                let door = Arc::clone(&door);
+                Box::pin(async move { door.dial(wire::CONTAINERD, 0).await })
+            };
+            let connected = Containerd::connect(Arc::new(dial), &snapshotter).await;
             connected
-                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
-                .and_then(|done| done)
+                .inspect_err(|error| tracing::debug!(%error, node = self.node, "no containerd"))
+                .ok()
         };
-        let mut first = None;
-        let reachable = self.reachable.get_or_init(|| async {
-            first = connect.await.ok();
-            first.is_some()
-        });
-        if !*reachable.await {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        let mut stream = match first {
-            Some(stream) => stream,
-            None => TcpStream::connect(door).await?,
-        };
-        stream.set_nodelay(true)?;
-        let opening = async {
-            let mut nonce = [0; NONCE];
-            stream.read_exact(&mut nonce).await?;
-            stream
-                .write_all(&wire::opening(&self.key, &nonce, pod_uid, port)?)
-                .await?;
-            stream.read_u8().await
-        };
-        let answer = tokio::time::timeout(OPEN_WITHIN, opening).await;
-        match Dialled::from_byte(answer.map_err(|_| io::ErrorKind::TimedOut)??) {
-            Dialled::Yes => Ok(stream),
-            Dialled::Refused => Err(io::ErrorKind::ConnectionRefused.into()),
-            Dialled::NoPod => Err(io::ErrorKind::NotFound.into()),
-            Dialled::Failed => Err(io::Error::other("the pod's port does not answer")),
-        }
+        self.containerd.get_or_init(connect).await.clone()
     }
 
     /// Puts and deletes files below a container's root, in this order; one answer for each.

@@ -1,9 +1,11 @@
 //! Which cluster: found or created, checked to be local, and how to reach it.
 
 pub mod agent;
+pub mod containerd;
 pub mod create;
 mod created;
 pub mod detect;
+mod door;
 pub mod load;
 pub mod minikube;
 pub mod node;

@@ -8,7 +8,8 @@ use futures::stream;
 use tokio_util::sync::CancellationToken;
 
 use super::image::Image;
-use crate::cluster::agent::Agent;
+use crate::cluster::agent::{Agent, SNAPSHOTTER};
+use crate::cluster::containerd::{Containerd, Refused};
 use crate::cluster::node::Node;
 use crate::error::{Failure, Result};
 
@@ -19,15 +20,9 @@ pub struct Holds {
     pub tags: HashMap<String, String>,
     /// Chain IDs of unpacked layers.
     pub chains: HashSet<String>,
-    /// The snapshotter that the kubelet's containers use.
-    pub snapshotter: String,
 }
 
-/// kind and minikube may be told another snapshotter; containers only find layers that are in that one.
-pub(super) const ASK: &str = r#"
-s=$(sed -n 's/^ *snapshotter *= *["'"'"']\(.*\)["'"'"'].*/\1/p' /etc/containerd/config.toml 2>/dev/null | head -n 1)
-s=${s:-overlayfs}
-echo "snapshotter $s"
+const LIST: &str = r#"
 ctr -n k8s.io images ls 2>/tmp/llmdev-ask.$$ & images=$!
 layers=$(ctr -n k8s.io snapshots --snapshotter "$s" ls) || exit 1
 wait $images || { cat /tmp/llmdev-ask.$$ >&2; rm -f /tmp/llmdev-ask.$$; exit 1; }
@@ -36,45 +31,55 @@ echo "layers"
 echo "$layers"
 "#;
 
+/// A script for the node that does something with the snapshotter `$s`, and then prints what the node holds.
+pub(super) fn script(first: &str) -> String {
+    format!("s=$({SNAPSHOTTER})\n{first}\n{LIST}")
+}
+
 impl Holds {
-    /// Asks a node, with one command.
+    /// Asks a node: its containerd where an agent leads to it, else by a command.
     pub async fn ask(
         docker: &Docker,
         node: &Node,
         agent: Option<Arc<Agent>>,
         cancel: &CancellationToken,
     ) -> Result<Holds> {
-        let argv = ["sh", "-c", ASK];
-        let by_agent = match agent {
-            Some(agent) => agent.run(&argv, &[]).await.ok(),
+        let containerd = match agent {
+            Some(agent) => agent.containerd().await,
             None => None,
         };
-        let output = match by_agent {
-            Some(output) => output,
-            None => node.exec(docker, &argv, stream::empty(), cancel).await?,
-        };
+        match containerd {
+            Some(containerd) => Holds::of(&containerd)
+                .await
+                .map_err(|refused| unanswered(node, [refused.message()].into_iter())),
+            None => Holds::by_command(docker, node, cancel).await,
+        }
+    }
+
+    /// What containerd says.
+    pub(super) async fn of(containerd: &Containerd) -> Result<Holds, Refused> {
+        let (tags, chains) = futures::try_join!(containerd.references(), containerd.chains())?;
+        Ok(Holds { tags, chains })
+    }
+
+    async fn by_command(docker: &Docker, node: &Node, cancel: &CancellationToken) -> Result<Holds> {
+        let argv = ["sh", "-c", &script("")];
+        let output = node.exec(docker, &argv, stream::empty(), cancel).await?;
         if output.code != 0 {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(Failure::environment(format!(
-                "cannot ask node {} for its images",
-                node.name
-            ))
-            .detail(said.lines().filter(|line| !line.contains("level=warning")))
-            .remedy(
-                "is containerd running in the node? `docker exec NODE systemctl status containerd`",
-            ));
+            let said = String::from_utf8_lossy(&output.stderr);
+            let lines = said.lines().filter(|line| !line.contains("level=warning"));
+            return Err(unanswered(node, lines));
         }
         Ok(Holds::parse(&String::from_utf8_lossy(&output.stdout)))
     }
 
-    /// Reads what [`ASK`] prints.
+    /// Reads what [`script`] prints.
     pub(super) fn parse(text: &str) -> Holds {
         let mut holds = Holds::default();
         let mut in_layers = false;
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             match (in_layers, words.as_slice()) {
-                (false, ["snapshotter", name]) => holds.snapshotter = (*name).to_owned(),
                 (false, ["layers"]) => in_layers = true,
                 (false, [reference, _, digest, ..]) if digest.starts_with("sha256:") => {
                     holds
@@ -102,6 +107,12 @@ impl Holds {
     }
 }
 
+fn unanswered<'a>(node: &Node, said: impl Iterator<Item = &'a str>) -> Failure {
+    Failure::environment(format!("cannot ask node {} for its images", node.name))
+        .detail(said)
+        .remedy("is containerd running in the node? `docker exec NODE systemctl status containerd`")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,8 +120,7 @@ mod tests {
     #[test]
     fn what_ctr_prints_is_understood() {
         let holds = Holds::parse(
-            "snapshotter overlayfs\n\
-             REF                      TYPE         DIGEST      SIZE    PLATFORMS   LABELS\n\
+            "REF                      TYPE         DIGEST      SIZE    PLATFORMS   LABELS\n\
              docker.io/library/app:1  application/vnd.oci.image.manifest.v1+json sha256:m1 1.9 MiB linux/amd64 -\n\
              sha256:c1                application/vnd.oci.image.manifest.v1+json sha256:m1 1.9 MiB linux/amd64 -\n\
              layers\n\
@@ -119,7 +129,6 @@ mod tests {
              sha256:a             Committed\n\
              sha256:b  sha256:a   Committed\n",
         );
-        assert_eq!(holds.snapshotter, "overlayfs");
         assert_eq!(holds.tags["docker.io/library/app:1"], "sha256:m1");
         assert_eq!(
             holds.chains,

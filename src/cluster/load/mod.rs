@@ -6,6 +6,7 @@
 //! [`intake`] what that says it lacks, but Docker has to compress a layer the first time. So an image with much that
 //! Docker never pushed goes the first way, and [`Loader::warm`] lets Docker learn it when there is time.
 
+mod ctr;
 pub mod holds;
 pub mod image;
 pub mod import;
@@ -16,6 +17,7 @@ pub mod oci;
 pub mod prune;
 pub mod push;
 pub mod save;
+mod store;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -158,8 +160,8 @@ impl Loader {
     }
 
     async fn import(&self, attempt: Attempt) -> Result<Import> {
-        let agents = self.nodes.iter().map(|node| self.agent(node)).collect();
-        Import::start(&self.docker, &self.nodes, agents, attempt).await
+        let nodes = self.nodes.iter().map(|node| (node, self.agent(node)));
+        Import::start(&self.docker, nodes.collect(), attempt).await
     }
 
     /// Loads images that Docker has into all nodes, and verifies that they arrived.
@@ -266,7 +268,7 @@ impl Loader {
             return Err(Failure::environment("no node of the cluster runs")
                 .remedy("start the cluster, then try again"));
         }
-        // `ctr` takes long to start, and all services ask at once: who waited while another asked takes its answer.
+        // All services ask at once, and `ctr` takes long to start: who waited while another asked takes its answer.
         let came = Instant::now();
         let mut asked = self.asked.lock().await;
         if asked.is_some_and(|begun| begun >= came)
@@ -344,7 +346,7 @@ impl Loader {
     async fn send_pushed(&self, plan: &Plan) -> Result<Sent, Unpushed> {
         lock(&self.warming).cancel();
         let intake = self.intake().await?;
-        // `ctr` needs as long to start as Docker to push.
+        // Where it is `ctr`, that needs as long to start as Docker to push.
         let starting = self.import(Attempt::First);
         let pushing = async {
             let mut pushed = Vec::with_capacity(plan.images.len());

@@ -238,10 +238,7 @@ impl Pushed {
             }
             import.close(size).await?;
         }
-        import
-            .file(&oci::blob_path(&self.descriptor.digest), self.bytes)
-            .await?;
-        import.place(&image.name, self.descriptor);
+        import.place(image, self.descriptor, self.bytes).await?;
         Ok(passed)
     }
 }

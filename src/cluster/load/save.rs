@@ -135,8 +135,7 @@ pub async fn pass(
             .await?;
         let digest = sha256(&manifest);
         let descriptor = Descriptor::new(oci::MANIFEST, &digest, manifest.len() as u64);
-        import.file(&oci::blob_path(&digest), manifest).await?;
-        import.place(&image.name, descriptor);
+        import.place(image, descriptor, manifest.into()).await?;
     }
     Ok(passed)
 }
