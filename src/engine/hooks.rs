@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
+use crate::daemon::spawn::ALLOCATOR;
 use crate::error::{Failure, Result};
 use crate::stack::Stack;
 
@@ -21,7 +22,9 @@ pub async fn run(stack: &Stack, commands: &[Vec<String>], name: &str) -> Result<
         };
         let failure =
             |what: String| Failure::failed(format!("the hook {name} `{}` {what}", words.join(" ")));
-        let output = Command::new(program)
+        let mut command = Command::new(program);
+        ALLOCATOR.map(|(name, _)| command.env_remove(name));
+        let output = command
             .args(arguments)
             .current_dir(&stack.root)
             .env("LLMDEV_STACK", &stack.name)
