@@ -101,11 +101,11 @@ async fn an_image_that_exists_nowhere_is_said_to_be_so() {
         .apply("job", workload("Deployment", "job", always))
         .await;
     let why = stack.until_failed(&missing).await;
-    // That the node has busybox:1 is said only where that is among its fifty largest images: it names no others.
     says(
         &why,
         &[
             "image busybox:11 cannot be had (ErrImageNeverPull)",
+            "has busybox:1",
             "docker pull",
         ],
     );
@@ -121,9 +121,9 @@ async fn an_image_that_exists_nowhere_is_said_to_be_so() {
     says(
         &why,
         &[
-            // The remedy names the policy only where the node names the image, as above.
             "image busybox:1 cannot be had",
-            "-> ",
+            "imagePullPolicy is Always",
+            "-> set imagePullPolicy: IfNotPresent",
         ],
     );
 }

@@ -215,14 +215,14 @@ async fn events(lines: &mut Lines, handle: &Handle) -> Result<(), Gone> {
 }
 
 async fn log(lines: &mut Lines, handle: &Handle, query: logs::LogQuery) -> Result<(), Gone> {
-    let Some(connected) = handle.connected().await else {
+    let Some(world) = handle.world() else {
         return send(lines, &Answer::Done(Some(nothing_up()))).await;
     };
     let cancel = CancellationToken::new();
     let _end = cancel.clone().drop_guard();
     let mut output = match logs::stream(
-        connected.client.clone(),
-        connected.views.clone(),
+        world.cluster.client.clone(),
+        world.views.clone(),
         query,
         cancel,
     ) {
@@ -262,10 +262,11 @@ async fn why(lines: &mut Lines, handle: &Handle, service: &str) -> Result<(), Go
         .into_iter()
         .find(|one| one.name == service)
         .and_then(|one| one.failure);
-    let found = match handle.connected().await {
-        Some(connected) => {
-            let view = Arc::clone(&connected.views.borrow());
-            diagnose::why(&connected.client, &view, service, Timestamp::now())
+    let found = match handle.world() {
+        Some(world) => {
+            let view = Arc::clone(&world.views.borrow());
+            let (client, loader) = (&world.cluster.client, world.loader.as_ref());
+            diagnose::why(client, loader, &view, service, Timestamp::now())
                 .await
                 .findings
         }

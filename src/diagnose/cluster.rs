@@ -1,5 +1,6 @@
-//! What a diagnosis asks the API server. No answer is an empty answer.
+//! What a diagnosis asks the API server and the nodes. No answer is an empty answer.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 
@@ -11,6 +12,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::PATIENCE;
+use crate::cluster::load::Loader;
 use crate::view::Key;
 
 /// How many lines of a run are shown.
@@ -18,9 +20,10 @@ const LINES: i64 = 15;
 /// Bytes of them at most: a container may write without ever ending a line.
 const BYTES: i64 = 16 * 1024;
 
-/// The API server.
+/// The API server, and the nodes themselves where they can be asked.
 pub(super) struct Cluster<'a> {
     client: &'a Client,
+    loader: Option<&'a Loader>,
 }
 
 /// Which run of a container.
@@ -33,8 +36,14 @@ pub(super) enum Run {
 }
 
 impl<'a> Cluster<'a> {
-    pub(super) fn new(client: &'a Client) -> Self {
-        Cluster { client }
+    pub(super) fn new(client: &'a Client, loader: Option<&'a Loader>) -> Self {
+        Cluster { client, loader }
+    }
+
+    /// The references of all images in the nodes; none when they cannot be asked.
+    pub(super) async fn references(&self) -> Option<Vec<String>> {
+        let asked = tokio::time::timeout(PATIENCE, self.loader?.references());
+        asked.await.ok()?
     }
 
     /// The last lines of a container's run.
@@ -105,26 +114,29 @@ impl<'a> Cluster<'a> {
 
     /// The keys of a ConfigMap.
     pub(super) async fn config_map_keys(&self, namespace: &str, name: &str) -> Vec<String> {
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
-        let found = soon(api.get(name)).await;
-        found
-            .and_then(|one| one.data)
-            .into_iter()
-            .flatten()
-            .map(|(key, _)| key)
-            .collect()
+        self.keys(namespace, name, |found: ConfigMap| found.data)
+            .await
     }
 
     /// The keys of a Secret. Its values go no further than this.
     pub(super) async fn secret_keys(&self, namespace: &str, name: &str) -> Vec<String> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        self.keys(namespace, name, |found: Secret| found.data).await
+    }
+
+    async fn keys<K, V>(
+        &self,
+        namespace: &str,
+        name: &str,
+        data: fn(K) -> Option<BTreeMap<String, V>>,
+    ) -> Vec<String>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let found = soon(api.get(name)).await;
-        found
-            .and_then(|one| one.data)
-            .into_iter()
-            .flatten()
-            .map(|(key, _)| key)
-            .collect()
+        let data = found.and_then(data).into_iter().flatten();
+        data.map(|(key, _)| key).collect()
     }
 
     /// The names of the storage classes.

@@ -13,8 +13,7 @@ pub(super) async fn explain(
     image: &str,
     failure: Failure,
 ) -> Failure {
-    let nodes = cluster.nodes().await;
-    let names: Vec<String> = nodes.iter().flat_map(tags).collect();
+    let names = names(cluster).await;
     let policy = pod.and_then(|pod| policy_of(pod, image));
     let wanted = familiar(image);
     if names.contains(&wanted) {
@@ -31,19 +30,24 @@ pub(super) async fn explain(
     }
 }
 
-/// The names with tags that a node lists.
-fn tags(node: &Node) -> Vec<String> {
-    let images = node
-        .status
-        .as_ref()
-        .and_then(|status| status.images.as_deref());
-    let names = images
-        .unwrap_or_default()
-        .iter()
-        .flat_map(|image| image.names.iter().flatten());
-    names
-        .filter(|name| !name.contains('@'))
+/// The names with tags that the nodes have. What they tell Kubernetes is but their fifty largest images.
+async fn names(cluster: &Cluster<'_>) -> Vec<String> {
+    let all = match cluster.references().await {
+        Some(all) => all,
+        None => cluster.nodes().await.into_iter().flat_map(listed).collect(),
+    };
+    all.iter()
+        .filter(|name| !name.contains('@') && !name.starts_with("sha256:"))
         .map(|name| familiar(name))
+        .collect()
+}
+
+fn listed(node: Node) -> Vec<String> {
+    let images = node.status.and_then(|status| status.images);
+    images
+        .into_iter()
+        .flatten()
+        .flat_map(|image| image.names.unwrap_or_default())
         .collect()
 }
 

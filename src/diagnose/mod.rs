@@ -18,6 +18,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::load::Loader;
 use crate::error::Failure;
 use crate::ready::{self, Readiness, Target};
 use crate::view::View;
@@ -40,7 +41,15 @@ pub struct Why {
 ///
 /// It asks the API server only for what the view cannot know. An answer that does not come costs detail, not the
 /// finding. Values of Secrets are never in it; lines that a container wrote are, as they are.
-pub async fn why(client: &Client, view: &View, service: &str, now: Timestamp) -> Why {
+///
+/// With a loader, the nodes are asked which images they have.
+pub async fn why(
+    client: &Client,
+    loader: Option<&Loader>,
+    view: &View,
+    service: &str,
+    now: Timestamp,
+) -> Why {
     let target = Target::of(view, service);
     if let Some(reason) = view.unreachable.as_ref() {
         return Why {
@@ -71,7 +80,7 @@ pub async fn why(client: &Client, view: &View, service: &str, now: Timestamp) ->
         Readiness::Failed(failure) => format!("{service} failed: {}", failure.what),
     };
     let case = Case {
-        cluster: Cluster::new(client),
+        cluster: Cluster::new(client, loader),
         view,
         target: &target,
         now,

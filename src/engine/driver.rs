@@ -65,15 +65,6 @@ pub enum Command {
 /// Told when a command has been carried out, with what went wrong.
 pub type Reply = oneshot::Sender<Option<Failure>>;
 
-/// What clients that only look need.
-#[derive(Clone)]
-pub struct Connected {
-    /// A client for the API server.
-    pub client: kube::Client,
-    /// What the cluster says.
-    pub views: Views,
-}
-
 /// The server's end of the driver. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -81,7 +72,7 @@ pub struct Handle {
     pub bus: Bus,
     /// What is asked.
     pub commands: mpsc::Sender<Command>,
-    connected: watch::Receiver<Option<Connected>>,
+    world: watch::Receiver<Option<Arc<World>>>,
     end: CancellationToken,
 }
 
@@ -91,9 +82,9 @@ impl Handle {
         self.bus.status()
     }
 
-    /// The cluster, if it was reached since the daemon started.
-    pub async fn connected(&self) -> Option<Connected> {
-        self.connected.borrow().clone()
+    /// What the engine works with, if the cluster was reached since the daemon started.
+    pub fn world(&self) -> Option<Arc<World>> {
+        self.world.borrow().clone()
     }
 
     /// Ends the daemon; the cluster is left as it is.
@@ -162,11 +153,11 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
     });
     let (commands, asked) = mpsc::channel(16);
     let (reports, reported) = mpsc::unbounded_channel();
-    let (connect, connected) = watch::channel(None);
+    let (connect, world) = watch::channel(None);
     let handle = Handle {
         bus: bus.clone(),
         commands,
-        connected,
+        world,
         end: end.clone(),
     };
     let driver = Driver {
@@ -229,7 +220,7 @@ struct Driver {
     said_unreachable: bool,
     hooks_due: bool,
     conflicts: Conflicts,
-    connect: watch::Sender<Option<Connected>>,
+    connect: watch::Sender<Option<Arc<World>>>,
     reports: mpsc::UnboundedSender<Report>,
     end: CancellationToken,
 }
@@ -475,11 +466,7 @@ impl Driver {
 
     async fn prepared(&mut self, run: u64, prepared: Arc<Prepared>, world: Arc<World>) {
         if self.world.is_none() {
-            let connected = Connected {
-                client: world.cluster.client.clone(),
-                views: world.views.clone(),
-            };
-            self.connect.send_replace(Some(connected));
+            self.connect.send_replace(Some(Arc::clone(&world)));
             self.views = Some(world.views.clone());
             self.world = Some(Arc::clone(&world));
         }

@@ -23,7 +23,9 @@ pub async fn run(stack: &Stack, commands: &[Vec<String>], name: &str) -> Result<
         let failure =
             |what: String| Failure::failed(format!("the hook {name} `{}` {what}", words.join(" ")));
         let mut command = Command::new(program);
-        ALLOCATOR.map(|(name, _)| command.env_remove(name));
+        for (name, _) in ALLOCATOR {
+            command.env_remove(name);
+        }
         let output = command
             .args(arguments)
             .current_dir(&stack.root)

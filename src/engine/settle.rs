@@ -61,7 +61,8 @@ async fn looked_into(row: &Row, world: Option<&World>) -> Failure {
         return known;
     };
     let view = Arc::clone(&world.views.borrow());
-    let mut findings = diagnose::why(&world.cluster.client, &view, &row.name, Timestamp::now())
+    let (client, loader) = (&world.cluster.client, world.loader.as_ref());
+    let mut findings = diagnose::why(client, loader, &view, &row.name, Timestamp::now())
         .await
         .findings;
     if findings.is_empty() {

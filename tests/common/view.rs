@@ -4,11 +4,14 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use bollard::Docker;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use kube::config::KubeConfigOptions;
 use kube::{Api, Client, Config};
+use llmdev::cluster::load::Loader;
+use llmdev::cluster::node;
 use llmdev::diagnose::{self, Why};
 use llmdev::owner::Owner;
 use llmdev::ready::{self, Readiness, Target};
@@ -35,12 +38,22 @@ pub async fn config() -> Config {
         .expect("the kubeconfig has the test context")
 }
 
+/// What asks the nodes of the test cluster.
+async fn loader() -> Loader {
+    let docker = Docker::connect_with_defaults().expect("Docker is there");
+    let context = context();
+    let cluster = context.strip_prefix("kind-").expect("a kind cluster");
+    let nodes = node::of_kind(&docker, cluster).await.expect("its nodes");
+    Loader::new(&docker, &nodes, &std::env::temp_dir())
+}
+
 /// A stack with one namespace, watched.
 pub struct TestStack {
     pub client: Client,
     pub owner: Owner,
     pub namespace: String,
     pub views: Views,
+    loader: Loader,
     _end: DropGuard,
 }
 
@@ -90,6 +103,7 @@ impl TestStack {
             owner,
             namespace,
             views,
+            loader: loader().await,
             _end: end.drop_guard(),
         };
         let object = json!({"metadata": {"name": stack.namespace}});
@@ -228,7 +242,14 @@ impl TestStack {
     /// What `llmdev why` says.
     pub async fn why(&self, service: &str) -> Why {
         let view = self.views.borrow().clone();
-        diagnose::why(&self.client, &view, service, Timestamp::now()).await
+        diagnose::why(
+            &self.client,
+            Some(&self.loader),
+            &view,
+            service,
+            Timestamp::now(),
+        )
+        .await
     }
 }
 

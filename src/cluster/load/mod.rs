@@ -207,6 +207,17 @@ impl Loader {
             .collect())
     }
 
+    /// The references that some node can resolve, as containerd spells them; none when the nodes do not say.
+    pub async fn references(&self) -> Option<Vec<String>> {
+        let holds = self.ask(&CancellationToken::new()).await.ok()?;
+        Some(
+            holds
+                .into_iter()
+                .flat_map(|node| node.tags.into_keys())
+                .collect(),
+        )
+    }
+
     async fn load_all(
         &self,
         references: &[String],
