@@ -327,6 +327,39 @@ fn what_cannot_be_written_is_built() {
         &[&node[..], &[&format!("ls -d /tmp/{escaped} 2>&1 || true")]].concat(),
     );
     assert!(found.contains("No such file"), "{found}");
+
+    // One that leads out of the container by its process is not followed at all.
+    let from = live.seen();
+    live.write(&format!("links/www/magic/{escaped}/x"), "outside");
+    let said = live.wait_for_note(from, "so that its image is built");
+    assert!(said.contains("link"), "{said}");
+    let found = run(
+        "docker",
+        &[
+            &node[..],
+            &[&format!("ls /tmp/{escaped}/x 2>&1 || true")],
+        ]
+        .concat(),
+    );
+    assert!(found.contains("No such file"), "{found}");
+}
+
+#[test]
+fn a_pod_is_killed_in_the_middle_of_a_sync() {
+    let (mut live, port) = web("killed");
+    live.up();
+    let (image, from) = (live.image("web"), live.seen());
+    let content = |round: usize| round.to_string().repeat(8 << 20);
+    for round in 0..3 {
+        live.write("web/www/large.txt", &content(round));
+        let kill = "delete pod -l app=web --force --grace-period=0 --wait=false";
+        live.kubectl(&kill.split(' ').collect::<Vec<_>>());
+    }
+    served(port, "/large.txt", &content(2));
+    live.wait_until_ready("web");
+    served(port, "/large.txt", &content(2));
+    assert_eq!(live.image("web"), image);
+    assert_eq!(live.builds(from, "web"), 0, "{:?}", live.notes(from));
 }
 
 #[test]

@@ -96,6 +96,38 @@ fn the_last_of_many_edits_runs_and_a_broken_one_serves_on() {
 }
 
 #[test]
+fn no_service_waits_for_the_build_of_another() {
+    let ports = [free_port(), free_port()];
+    let service = |name: &str, port: u16| {
+        format!("  {name}:\n    build: {name}\n    forward: ['{port}:8080']\n")
+    };
+    let both = service("slow", ports[0]) + &service("quick", ports[1]);
+    let mut live = Live::new("two", &both);
+    let dockerfile = "FROM busybox:1\nCOPY wait /\nRUN sleep $(cat /wait)\nCOPY index.html /www/\nCMD [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n";
+    for name in ["slow", "quick"] {
+        live.deployment(name, 8080, "", "");
+        live.write(&format!("{name}/Dockerfile"), dockerfile);
+        live.write(&format!("{name}/wait"), "0");
+        live.write(&format!("{name}/index.html"), "zero");
+    }
+    live.up();
+    let from = live.seen();
+    live.write("slow/wait", "3600");
+    until("the slow build", || (live.builds(from, "slow") > 0).then_some(()));
+    live.write("quick/index.html", "one");
+    served(ports[1], "/", "one");
+    live.wait_until_ready("quick");
+    served(ports[0], "/", "zero");
+
+    // A newer change does not wait for the build that it makes useless.
+    live.write("slow/index.html", "one");
+    live.write("slow/wait", "0");
+    served(ports[0], "/", "one");
+    live.wait_until_ready("slow");
+    assert_eq!(live.builds(from, "quick"), 1);
+}
+
+#[test]
 fn at_rest_it_costs_next_to_nothing() {
     let (mut live, port) = built("rest", "    sync: [{ src: '**', dest: /www }]\n");
     for number in 0..20_000 {
