@@ -671,6 +671,7 @@ impl Driver {
         self.give(Input::Halt);
         self.views = None;
         self.live.clear();
+        self.connect.send_replace(None);
         let removed = match self.world.take() {
             Some(world) => {
                 let _ = world.forwards.set(Vec::new()).await;
