@@ -343,9 +343,81 @@ async fn images_are_set_wherever_pods_stand() {
         rendered.notes,
         [
             "no container has the image `app` that the service app builds; \
-        name it in the manifests, or say `workload: none`"
+        name it in the manifests, say with `imageIn` where it is named, or say `workload: none`"
         ]
     );
+}
+
+#[tokio::test]
+async fn images_are_set_where_the_service_says_that_they_are_named() {
+    let executor = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: dev-executor}\nspec:\n  \
+        selector: {matchLabels: {app: executor}}\n  template:\n    metadata: {labels: {app: executor}}\n    \
+        spec: {containers: [{name: c, image: executor, env: [{name: HEAVY, value: 'heavy:latest'}, \
+        {name: OTHER, value: 'heavy:latest'}], envFrom: [{configMapRef: {name: dev-images-2456789bcd}}]}]}\n---\n";
+    let rest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: dev-images-2456789bcd}\n\
+        data: {job.image: 'heavy:latest', note: heavy}\n---\n\
+        apiVersion: example.org/v1\nkind: Workflow\nmetadata: {name: w}\n\
+        spec: {steps: [{image: heavy}, {image: other}]}\n";
+    let sandbox = Sandbox::new(&[
+        ("k8s/a.yaml", &format!("{executor}{rest}")),
+        ("heavy/Dockerfile", "FROM scratch\n"),
+    ]);
+    let stack = |places: &str| {
+        format!(
+            "{MANIFESTS}services:\n  executor: {{}}\n  heavy: {{build: heavy, workload: none, imageIn: [{places}]}}\n"
+        )
+    };
+    let images = [("heavy", "llmdev/test/heavy:7")];
+    let places = "{env: HEAVY}, {kind: ConfigMap, name: images, path: \"data['job.image']\"}, \
+        {kind: Workflow, path: 'spec.steps[*].image'}";
+    let rendered = sandbox.render(&stack(places), &images).await.unwrap();
+    let to = "llmdev/test/heavy:7";
+    let deployment = find(&rendered, "deployment/dev-executor");
+    let env = "/spec/template/spec/containers/0/env";
+    assert_eq!(at(deployment, &format!("{env}/0/value")), to);
+    assert_eq!(at(deployment, &format!("{env}/1/value")), "heavy:latest");
+    let map = find(&rendered, "configmap/dev-images-2456789bcd");
+    assert_eq!(at(map, "/data"), &json!({"job.image": to, "note": "heavy"}));
+    let steps = at(find(&rendered, "workflow/w"), "/spec/steps");
+    assert_eq!(steps, &json!([{"image": to}, {"image": "other"}]));
+    // A new image rolls the pods that read its name.
+    let annotation = "/spec/template/metadata/annotations/llmdev.dev~1config";
+    let newer = [("heavy", "llmdev/test/heavy:8")];
+    let place = stack("{kind: ConfigMap, name: images, path: \"data['job.image']\"}");
+    let mut seen = Vec::new();
+    for images in [&images, &newer, &images] {
+        let rendered = sandbox.render(&place, images).await.unwrap();
+        let executor = find(&rendered, "deployment/dev-executor");
+        seen.push(at(executor, annotation).clone());
+    }
+    assert!(seen[0] != seen[1] && seen[0] == seen[2], "{seen:?}");
+
+    let mut told = String::new();
+    for places in [
+        "{env: HEVY}",
+        "{kind: ConfigMap, name: imags, path: data.x}",
+        "{kind: ConfigMap, name: images, path: data.x}",
+        "{kind: Secret, path: data.x}",
+        "{kind: Workflow, path: 'spec.steps[1].image'}",
+    ] {
+        let failure = sandbox.render(&stack(places), &images).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Config);
+        told += &format!("{}\n", said(&sandbox, &failure));
+    }
+    insta::assert_snapshot!(told, @"
+    the image of heavy is not named in the env value HEVY, as `imageIn` says: no container has an env value HEVY
+    > a variable that comes from a ConfigMap is named by the ConfigMap's kind, name and path
+    the image of heavy is not named in data.x of ConfigMap imags, as `imageIn` says: no ConfigMap of the manifests is called imags
+      configmap/dev-images-2456789bcd  (k8s/a.yaml:10)
+    > check `imageIn` in stack.yaml against what `llmdev render` shows
+    the image of heavy is not named in data.x of ConfigMap images, as `imageIn` says: there is no such field
+      configmap/dev-images-2456789bcd  (k8s/a.yaml:10)
+    > check `imageIn` in stack.yaml against what `llmdev render` shows
+    the image of heavy is not named in data.x of Secret, as `imageIn` says: the manifests have no Secret
+    > check `imageIn` in stack.yaml against what `llmdev render` shows
+    the image of heavy is not named in spec.steps[1].image of Workflow, as `imageIn` says: there is other
+    > the image is called heavy: write that there, or `build: { image: other }` in stack.yaml
+    ");
 }
 
 #[tokio::test]

@@ -56,6 +56,10 @@ services:
   base:
     build: services/base
     workload: none
+    imageIn:
+      - { env: BASE_IMAGE }
+      - { kind: ConfigMap, name: images, path: "data['base.image']" }
+      - { kind: Workflow, path: "spec.steps[*].image" }
 secrets:
   - { name: litellm-secret, envFile: .env.local, keys: { openai-api-key: OPENAI_API_KEY } }
 dev: { resources: fit }
@@ -249,6 +253,15 @@ fn every_key_is_read() {
         Some("base")
     );
     assert_eq!(base.workload, WorkloadSpec::None);
+    let places: Vec<_> = base.image_in.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        places,
+        [
+            "the env value BASE_IMAGE",
+            "data['base.image'] of ConfigMap images",
+            "spec.steps[*].image of Workflow"
+        ]
+    );
 
     assert_eq!(stack.secrets[0].env_file, root.join(".env.local"));
     assert_eq!(stack.secrets[0].keys["openai-api-key"], "OPENAI_API_KEY");
@@ -668,9 +681,9 @@ fn profiles_that_do_not_fit() {
     "#);
     let folder = folder();
     insta::assert_snapshot!(told_in(&folder, FULL, Some("offlin")), @r#"
-    stack.yaml:51:3: error: there is no profile "offlin"
+    stack.yaml:55:3: error: there is no profile "offlin"
        |
-    51 |   offline:
+    55 |   offline:
        |   ^^^^^^^
        |
        = help: did you mean `offline`?

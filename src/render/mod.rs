@@ -135,7 +135,7 @@ fn finish(
         &mut rendered.objects,
         &mut rendered.notes,
     )?);
-    images::set(stack, images, rendered);
+    images::set(stack, images, rendered)?;
     fast::adapt(stack, rendered);
     fit::halve(stack, rendered);
     config::annotate(&mut rendered.objects, &stack.namespace);

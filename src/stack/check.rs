@@ -101,6 +101,7 @@ fn service(file: ServiceFile, names: &Names<'_>, root: &Path, report: &mut Repor
         name: file.name.it,
         build: file.build.map(|it| build(it, names, root, report)),
         workload: file.workload,
+        image_in: file.image_in,
         depends_on,
         forwards: file
             .forwards

@@ -8,6 +8,7 @@ pub mod diagnostic;
 mod file;
 pub mod graph;
 mod paths;
+mod place;
 mod profile;
 mod read;
 mod scalar;
@@ -16,6 +17,7 @@ mod service;
 mod tree;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
+pub use place::{FieldPath, ImagePlace};
 pub use profile::Selection;
 pub use read::{API_VERSION, FILE_NAME, find, parse, parse_with, read, read_with};
 pub use scalar::duration;
@@ -148,6 +150,8 @@ pub struct Service {
     pub build: Option<BuildSpec>,
     /// What runs it.
     pub workload: WorkloadSpec,
+    /// Where its image is named beside containers.
+    pub image_in: Vec<ImagePlace>,
     /// Gates applying, never building.
     pub depends_on: Vec<ServiceId>,
     /// Local ports.

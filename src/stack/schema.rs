@@ -139,6 +139,7 @@ fn service() -> Value {
             "pattern": "^(none|[A-Za-z]+/.+)$",
             "description": "What runs the service, such as `deployment/litellm`, or `none` for an image that no workload names. Default: the workload of the service's name, prefix and suffix of an overlay allowed for.",
         },
+        "imageIn": list("Where the image that is built is named beside containers: env values, ConfigMap entries, fields of other kinds.", place(), 0),
         "dependsOn": list("Services that must be ready before this one is applied. Builds do not wait.", text("A service."), 0),
         "forward": list("Ports on this machine.", forward(), 0),
         "sync": list("Changed files that go into the running container without a build.", sync(), 0),
@@ -152,6 +153,19 @@ fn service() -> Value {
         }), &[]),
     });
     shape("A service.", keys, &[])
+}
+
+fn place() -> Value {
+    let env = json!({ "env": variable("The environment variable, in any container, whose value is the image.") });
+    let field = json!({
+        "kind": { "type": "string", "pattern": "^[A-Z][A-Za-z0-9]*$", "description": "The kind of the objects, such as `ConfigMap`." },
+        "name": text("The object's name in the manifests, before an overlay's prefix and suffix. Default: all objects of the kind."),
+        "path": { "type": "string", "description": "The field, such as `data.IMAGE`, `spec.steps[*].image` or `data['app.image']`." },
+    });
+    json!({ "anyOf": [
+        shape("An environment variable.", env, &["env"]),
+        shape("A field.", field, &["kind", "path"]),
+    ] })
 }
 
 fn build_keys() -> Value {
@@ -339,7 +353,7 @@ fn texts(what: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{build, cluster, file, profile, service};
+    use super::super::{build, cluster, file, place, profile, service};
     use super::*;
 
     fn keys(node: &Value) -> Vec<&str> {
@@ -385,6 +399,8 @@ mod tests {
             ),
             (&format!("{service}/sync/items/anyOf/0"), service::SYNC),
             (&format!("{service}/sync/items/anyOf/1"), service::INFER),
+            (&format!("{service}/imageIn/items/anyOf/0"), place::ENV),
+            (&format!("{service}/imageIn/items/anyOf/1"), place::FIELD),
             (&format!("{service}/dev"), service::DEV),
         ];
         for (pointer, known) in table {

@@ -77,6 +77,7 @@ impl Bench {
                 requires: BTreeMap::new(),
             }),
             workload: WorkloadSpec::ByName,
+            image_in: Vec::new(),
             depends_on: Vec::new(),
             forwards: Vec::new(),
             sync: Vec::new(),
