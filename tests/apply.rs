@@ -11,7 +11,9 @@ use cluster::{Cleanup, client, kubectl, unique};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::wait::await_condition;
-use llmdev::apply::{Applied, Applier, Conflicts, Outcome, Progress, Removed};
+use llmdev::apply::{
+    Applied, Applier, Conflicts, Outcome, Progress, Removed, unknown_note, unknown_refusal,
+};
 use llmdev::error::{Failure, Kind};
 use llmdev::owner::Owner;
 use llmdev::render::{Object, Rendered};
@@ -578,6 +580,11 @@ async fn a_kind_and_its_object_in_one_render() {
     let version = format!("{group}/v1");
     let thing = bench.object(json!({"apiVersion": version, "kind": "Thing", "metadata": {"name": "one"}, "spec": {"size": 1}}));
     let objects = [thing, definition];
+    let all: Vec<&Object> = objects.iter().collect();
+    let unknown = bench.applier.unknown(&all[..1]).await.unwrap();
+    assert_eq!(unknown.len(), 1, "it is not defined yet");
+    let unknown = bench.applier.unknown(&all).await.unwrap();
+    assert_eq!(unknown, [], "its definition comes with it");
     let outcome = bench.up(&objects).await.unwrap();
     assert!(outcome.skipped.is_empty(), "{:?}", outcome.skipped);
     let misspelt =
@@ -594,7 +601,7 @@ async fn a_kind_and_its_object_in_one_render() {
         "left out, since the cluster does not know their kinds: \
          Thing x (gone.example.org/v1), Thnig two ({version}; is Thing meant?)"
     );
-    assert_eq!(outcome.skipped_note(), Some(expected));
+    assert_eq!(unknown_note(&outcome.skipped), Some(expected));
     let removed = bench.down(false).await;
     assert!(
         removed
@@ -606,6 +613,33 @@ async fn a_kind_and_its_object_in_one_render() {
         kubectl(&["get", "crd", &plural, "--ignore-not-found", "-o", "name"]),
         ""
     );
+}
+
+#[tokio::test]
+async fn versions_that_the_cluster_does_not_serve_are_told_with_those_that_it_does() {
+    let bench = Bench::new().await;
+    let objects = [
+        ("policy/v1beta1", "PodDisruptionBudget"),
+        ("extensions/v1beta1", "Ingress"),
+        ("apps/v1", "Deploymnet"),
+        ("v1", "ConfigMap"),
+        ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    ];
+    let object = |(version, kind): (&str, &str)| {
+        bench.object(json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}}))
+    };
+    let objects: Vec<Object> = objects.into_iter().map(object).collect();
+    let all: Vec<&Object> = objects.iter().collect();
+    let unknown = bench.applier.unknown(&all).await.unwrap();
+    let failure = unknown_refusal(unknown.iter());
+    assert_eq!(failure.kind, Kind::Config);
+    insta::assert_snapshot!(format!("{}\n{}", failure.what, failure.detail.join("\n")), @"
+    the cluster does not know the kinds of 4 objects
+    PodDisruptionBudget x (policy/v1beta1; is policy/v1 meant?)  k8s/a.yaml:1
+    Ingress x (extensions/v1beta1; is networking.k8s.io/v1 meant?)  k8s/a.yaml:1
+    Deploymnet x (apps/v1; is Deployment meant?)  k8s/a.yaml:1
+    ServiceMonitor x (monitoring.coreos.com/v1)  k8s/a.yaml:1
+    ");
 }
 
 #[tokio::test]

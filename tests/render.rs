@@ -503,6 +503,18 @@ async fn workloads_are_found_by_name() {
 }
 
 #[tokio::test]
+async fn a_kind_that_is_misspelt_is_told() {
+    let text = deployment("web", "x").replace("Deployment", "Deploymnet");
+    let sandbox = Sandbox::new(&[("k8s/a.yaml", &text)]);
+    let stack = format!("{MANIFESTS}services: {{web: {{}}}}\n");
+    let failure = sandbox.render(&stack, &[]).await.unwrap_err();
+    insta::assert_snapshot!(said(&sandbox, &failure), @"
+    no workload is the service web's: the manifests contain no workload at all
+    > k8s/a.yaml:1 has the kind Deploymnet: if Deployment is meant, write that
+    ");
+}
+
+#[tokio::test]
 async fn a_neighbour_that_fits_better_is_not_taken() {
     let text = deployment("dev-api-gateway", "x") + &deployment("dev-api", "x");
     let job = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: api-migrate}\nspec: {template: {spec: {containers: []}}}\n";

@@ -63,6 +63,7 @@ services:
 secrets:
   - { name: litellm-secret, envFile: .env.local, keys: { openai-api-key: OPENAI_API_KEY } }
 dev: { resources: fit }
+strict: true
 hooks:
   beforeBuild: ["make 'all of it'", [echo, hello]]
   afterReady: []
@@ -681,9 +682,9 @@ fn profiles_that_do_not_fit() {
     "#);
     let folder = folder();
     insta::assert_snapshot!(told_in(&folder, FULL, Some("offlin")), @r#"
-    stack.yaml:55:3: error: there is no profile "offlin"
+    stack.yaml:56:3: error: there is no profile "offlin"
        |
-    55 |   offline:
+    56 |   offline:
        |   ^^^^^^^
        |
        = help: did you mean `offline`?

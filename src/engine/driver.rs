@@ -530,11 +530,7 @@ impl Driver {
         };
         let (reports, bus, conflicts) = (self.reports.clone(), self.bus.clone(), self.conflicts);
         tokio::spawn(async move {
-            let applied = world
-                .applier
-                .groundwork(&prepared.groundwork(), conflicts)
-                .await;
-            let result = applied.map(|applied| stages::say(&bus, &applied));
+            let result = stages::groundwork(&world, &prepared, &bus, conflicts).await;
             let _ = reports.send(Report::Input(Box::new(Input::Grounded { run, result })));
         });
     }

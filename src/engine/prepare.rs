@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use crate::apply::{self, Skipped};
 use crate::build::{ImagePlan, Planner};
 use crate::cluster::Choice;
 use crate::cluster::room::{self, Facts};
@@ -107,6 +108,32 @@ impl Prepared {
         let lacking = room::check(&self.stack, &self.rendered, facts, cluster)?;
         self.rendered.notes.extend(lacking);
         Ok(())
+    }
+
+    /// Whether it can be applied without the objects whose kinds the cluster does not know.
+    ///
+    /// # Errors
+    /// When the stack is strict, or one of them is what a service runs as.
+    pub fn admit(&self, unknown: &[Skipped]) -> Result<()> {
+        let runs = |it: &&Skipped| {
+            let mut workloads = self.rendered.workloads.values();
+            workloads.any(|index| {
+                let object = &self.rendered.objects[*index];
+                object.origin == it.origin && object.name == it.target.name
+            })
+        };
+        let refused: Vec<_> = unknown
+            .iter()
+            .filter(|it| self.stack.strict || runs(it))
+            .collect();
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let failure = apply::unknown_refusal(refused.into_iter());
+        Err(match self.stack.strict {
+            true => failure.cause("stack.yaml says `strict: true`"),
+            false => failure.cause("a service cannot run without it"),
+        })
     }
 
     /// What the machine has to know of it.

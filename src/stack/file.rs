@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::cluster::cluster;
-use super::decode::{At, Fields, expected, list, map, one_of, path, raw, read, read_raw, value};
+use super::decode::{
+    At, Fields, boolean, expected, list, map, one_of, path, raw, read, read_raw, value,
+};
 use super::diagnostic::{Diagnostic, Report};
 use super::scalar;
 use super::service::{ServiceFile, service};
@@ -21,6 +23,7 @@ pub const TOP: &[&str] = &[
     "secrets",
     "hooks",
     "dev",
+    "strict",
     "profiles",
 ];
 /// The keys of a render step; each step has exactly one.
@@ -55,6 +58,8 @@ pub struct StackFile {
     pub hooks: Hooks,
     /// `dev`.
     pub dev: Dev,
+    /// `strict`.
+    pub strict: bool,
 }
 
 /// A step of `render`, paths as written.
@@ -129,6 +134,10 @@ pub fn decode(root: &Node, report: &mut Report) -> StackFile {
     let dev = fields
         .entry("dev")
         .map_or_else(Dev::default, |entry| dev(entry, report));
+    let strict = fields
+        .get("strict")
+        .and_then(|node| boolean(node, report))
+        .unwrap_or(false);
     StackFile {
         name: name.map(|name| name.it).unwrap_or_default(),
         cluster,
@@ -139,6 +148,7 @@ pub fn decode(root: &Node, report: &mut Report) -> StackFile {
         secrets,
         hooks,
         dev,
+        strict,
     }
 }
 

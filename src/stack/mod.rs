@@ -51,6 +51,8 @@ pub struct Stack {
     pub hooks: Hooks,
     /// What a developer's machine cannot give is adapted.
     pub dev: Dev,
+    /// A kind that the cluster does not know is an error, and not left out.
+    pub strict: bool,
 }
 
 /// A service's place in [`Stack::services`].

@@ -36,6 +36,7 @@ fn top() -> Value {
         "secrets": list("Secrets whose values come from a file that is not in the repository.", secret(), 0),
         "hooks": hooks(),
         "dev": dev(),
+        "strict": boolean("Whether an object of a kind that the cluster does not know is an error. Default: it is left out, and `llmdev up` says so."),
         "profiles": {
             "type": ["object", "null"],
             "description": "Changes to this file by name. `-p NAME` activates one; otherwise those hold whose `activate` does.",
