@@ -704,6 +704,71 @@ async fn a_fast_rollout_is_asked_for_and_said() {
 
 /// What is printed means the same to kubectl as to llmdev, whatever the text looks like.
 #[tokio::test]
+async fn what_a_laptop_cannot_give_is_adapted_and_said() {
+    let mut text =
+        deployment("web", "x").replace("spec:\n  selector", "spec:\n  replicas: 3\n  selector");
+    text += &deployment("scaled", "x");
+    text += &deployment("alone", "x");
+    text += "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\nspec:\n  replicas: 2\n  \
+        template: {metadata: {labels: {app: db}}, spec: {containers: [{name: c, image: x}]}}\n  \
+        volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], \
+        resources: {requests: {storage: 100Gi}}}}]\n---\n\
+        apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: shared}\n\
+        spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}\n---\n\
+        apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {type: LoadBalancer, loadBalancerIP: 10.0.0.1, \
+        externalTrafficPolicy: Local, ports: [{port: 80, nodePort: 30080}], selector: {app: web}}\n---\n";
+    for (name, least) in [("web", 2), ("scaled", 1), ("alone", 1)] {
+        text += &format!(
+            "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{name: {name}}}\n\
+             spec: {{minAvailable: {least}, selector: {{matchLabels: {{app: {name}}}}}}}\n---\n"
+        );
+        if name != "alone" {
+            text += &format!(
+                "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {{name: {name}}}\n\
+                 spec: {{minReplicas: 2, maxReplicas: 5, scaleTargetRef: {{kind: Deployment, name: {name}}}}}\n---\n"
+            );
+        }
+    }
+    let sandbox = Sandbox::new(&[("k8s/a.yaml", &text)]);
+    let services = "services: {web: {}, scaled: {}, alone: {}, db: {}}\n";
+    let plain = sandbox
+        .render(&format!("{MANIFESTS}{services}"), &[])
+        .await
+        .unwrap();
+    assert_eq!((plain.objects.len(), plain.notes.len()), (11, 0));
+    let dev = "dev: {replicas: 1, storage: shrink, accessModes: single, loadBalancer: clusterIP}\n";
+    let rendered = sandbox
+        .render(&format!("{MANIFESTS}{dev}{services}"), &[])
+        .await
+        .unwrap();
+    insta::assert_snapshot!(rendered.notes.join("\n"), @"
+    replicas lowered: deployment/web 3 → 1, statefulset/db 2 → 1
+    autoscalers left out, which would raise the replicas again: horizontalpodautoscaler/web, horizontalpodautoscaler/scaled
+    disruption budgets left out, which fewer replicas cannot keep: poddisruptionbudget/web, poddisruptionbudget/scaled
+    storage shrunk: data of statefulset/db 100Gi → 1Gi
+    access modes: persistentvolumeclaim/shared ReadWriteMany → ReadWriteOnce
+    Services of the type LoadBalancer made ClusterIP: web
+    ");
+    let service = find(&rendered, "service/web");
+    assert_eq!(
+        at(service, "/spec"),
+        &json!({"type": "ClusterIP", "ports": [{"port": 80}], "selector": {"app": "web"}})
+    );
+    assert_eq!(at(find(&rendered, "deployment/web"), "/spec/replicas"), 1);
+    let left: Vec<_> = rendered.objects.iter().map(Object::id).collect();
+    let kept = "poddisruptionbudget/alone".to_owned();
+    assert!(
+        left.contains(&kept),
+        "one replica was the author's own wish: {left:?}"
+    );
+    assert_eq!(left.len(), 7, "{left:?}");
+    assert_eq!(
+        rendered.of(rendered.objects[0].service)[0].id(),
+        "deployment/web"
+    );
+}
+
+#[tokio::test]
 async fn kubectl_reads_what_is_printed() {
     let texts = [
         "0644",

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use llmdev::error::{Failure, Kind};
 use llmdev::stack::{
-    self, BuildSpec, ForwardSpec, Provider, RenderStep, SecretSource, Selection, Stack, SyncAfter,
-    SyncRule, WorkloadSpec,
+    self, BuildSpec, Dev, ForwardSpec, Provider, RenderStep, Resources, SecretSource, Selection,
+    Stack, SyncAfter, SyncRule, WorkloadSpec,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -62,7 +62,7 @@ services:
       - { kind: Workflow, path: "spec.steps[*].image" }
 secrets:
   - { name: litellm-secret, envFile: .env.local, keys: { openai-api-key: OPENAI_API_KEY } }
-dev: { resources: fit }
+dev: { resources: fit, replicas: 1, storage: shrink, accessModes: single, loadBalancer: clusterIP }
 strict: true
 hooks:
   beforeBuild: ["make 'all of it'", [echo, hello]]
@@ -264,6 +264,14 @@ fn every_key_is_read() {
         ]
     );
 
+    let dev = Dev {
+        resources: Some(Resources::Fit),
+        replicas: Some(1),
+        shrink_storage: true,
+        single_access: true,
+        cluster_ip: true,
+    };
+    assert_eq!((stack.dev, stack.strict), (dev, true));
     assert_eq!(stack.secrets[0].env_file, root.join(".env.local"));
     assert_eq!(stack.secrets[0].keys["openai-api-key"], "OPENAI_API_KEY");
     assert_eq!(

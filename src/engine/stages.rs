@@ -238,7 +238,7 @@ pub async fn groundwork(
     let all: Vec<_> = prepared.rendered.objects.iter().collect();
     let unknown = world.applier.unknown(&all).await?;
     prepared.admit(&unknown)?;
-    if let Some(note) = apply::unknown_note(&unknown) {
+    if let Some(note) = world.unsaid(apply::unknown_note(&unknown)) {
         bus.note(Level::Warning, None, note);
     }
     let objects = prepared.groundwork();

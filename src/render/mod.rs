@@ -19,6 +19,7 @@ pub mod quantity;
 pub mod requests;
 mod scalar;
 mod secrets;
+mod shrink;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -129,6 +130,12 @@ fn finish(
     images: &BTreeMap<String, String>,
     rendered: &mut Rendered,
 ) -> Result<()> {
+    shrink::adapt(
+        &stack.dev,
+        &stack.namespace,
+        &mut rendered.objects,
+        &mut rendered.notes,
+    );
     assign::services(stack, rendered)?;
     rendered.inputs.extend(secrets::set(
         stack,

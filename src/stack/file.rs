@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cluster::cluster;
 use super::decode::{
-    At, Fields, boolean, expected, list, map, one_of, path, raw, read, read_raw, value,
+    At, Fields, boolean, count, expected, list, map, one_of, path, raw, read, read_raw, value,
 };
 use super::diagnostic::{Diagnostic, Report};
 use super::scalar;
@@ -35,7 +35,13 @@ pub const SECRET: &[&str] = &["name", "envFile", "keys"];
 /// The keys of `hooks`.
 pub const HOOKS: &[&str] = &["beforeBuild", "afterReady"];
 /// The keys of the stack's `dev`.
-pub const DEV: &[&str] = &["resources"];
+pub const DEV: &[&str] = &[
+    "resources",
+    "replicas",
+    "storage",
+    "accessModes",
+    "loadBalancer",
+];
 
 /// The whole file. What could not be read has been reported, and is empty or absent here.
 #[derive(Debug, Default)]
@@ -310,10 +316,19 @@ fn dev(entry: &Entry, report: &mut Report) -> Dev {
         return Dev::default();
     };
     let words = [("fit", Resources::Fit), ("half", Resources::Half)];
+    let mut asked = |key, word| {
+        let node = fields.get(key);
+        node.and_then(|node| one_of(node, &[(word, true)], report))
+            .unwrap_or(false)
+    };
     Dev {
+        shrink_storage: asked("storage", "shrink"),
+        single_access: asked("accessModes", "single"),
+        cluster_ip: asked("loadBalancer", "clusterIP"),
         resources: fields
             .get("resources")
             .and_then(|node| one_of(node, &words, report)),
+        replicas: fields.get("replicas").and_then(|node| count(node, report)),
     }
 }
 

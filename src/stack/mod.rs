@@ -282,6 +282,14 @@ pub struct Hooks {
 pub struct Dev {
     /// What becomes of the containers' requests.
     pub resources: Option<Resources>,
+    /// No workload has more replicas.
+    pub replicas: Option<u32>,
+    /// `storage: shrink`: claims ask for 1Gi at most.
+    pub shrink_storage: bool,
+    /// `accessModes: single`: claims ask for what one node can give.
+    pub single_access: bool,
+    /// `loadBalancer: clusterIP`: no Service asks for an address from outside.
+    pub cluster_ip: bool,
 }
 
 /// `dev.resources`.

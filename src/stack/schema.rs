@@ -273,6 +273,10 @@ fn dev() -> Value {
             "enum": ["fit", "half", null],
             "description": "`fit`: when the nodes have less CPU than the services request, all CPU requests are lowered by one factor; limits and memory stay. `half`: CPU and memory requests are halved. Default: requests stay as they are.",
         },
+        "replicas": count("No workload has more replicas; autoscalers that would raise them, and disruption budgets that cannot be kept then, are left out. Default: as in the manifests."),
+        "storage": word_or_null("shrink", "Claims ask for 1Gi at most. Default: as in the manifests."),
+        "accessModes": word_or_null("single", "Claims for many nodes (ReadWriteMany, ReadOnlyMany) become ReadWriteOnce. Default: as in the manifests."),
+        "loadBalancer": word_or_null("clusterIP", "Services of the type LoadBalancer become ClusterIP. Default: as in the manifests."),
     });
     shape(
         "What a developer's machine cannot give is adapted, and `llmdev up` says what.",
@@ -333,6 +337,10 @@ fn boolean(what: &str) -> Value {
 
 fn count(what: &str) -> Value {
     json!({ "type": ["integer", "null"], "minimum": 1, "description": what })
+}
+
+fn word_or_null(only: &str, what: &str) -> Value {
+    json!({ "enum": [only, null], "description": what })
 }
 
 fn word() -> Value {
