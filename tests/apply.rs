@@ -481,9 +481,11 @@ async fn what_may_not_change_is_made_anew() {
         &json!({"spec": {"selector": {"matchLabels": {"tier": "x"}},
         "template": {"metadata": {"labels": {"tier": "x"}}}}}),
     );
+    let mut another = job("j", "two");
+    another["spec"]["template"]["spec"]["containers"][0]["image"] = json!("busybox:another");
     let outcome = bench
         .up(&[
-            bench.object(job("j", "two")),
+            bench.object(another),
             service("None"),
             frozen("2"),
             bench.object(selector),
@@ -496,6 +498,8 @@ async fn what_may_not_change_is_made_anew() {
         bench.field("job/j", "{.spec.template.spec.containers[0].command}"),
         r#"["echo","two"]"#
     );
+    let image = "{.spec.template.spec.containers[0].image}";
+    assert_eq!(bench.field("job/j", image), "busybox:another");
     assert_eq!(bench.field("service/s", "{.spec.clusterIP}"), "None");
     assert_eq!(bench.field("configmap/frozen", "{.data.k}"), "2");
     assert_eq!(
@@ -524,10 +528,20 @@ async fn what_may_not_change_is_made_anew() {
 
 #[tokio::test]
 async fn what_holds_data_is_not_made_anew() {
-    let bench = Bench::new().await;
-    let claim = |size: &str| {
+    let volume = unique();
+    let owner = Owner {
+        stack: volume.clone(),
+        root: "0123456789abcdef".into(),
+    };
+    let cleanup = Cleanup::namespace(&volume).and(&["pv", &volume]);
+    let bench = Bench::of(owner, volume.clone(), cleanup).await;
+    let made = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": {
+        "accessModes": ["ReadWriteOnce", "ReadWriteMany"], "capacity": {"storage": "3Mi"}, "storageClassName": "",
+        "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/tmp/llmdev-test-nothing"}}});
+    let claim = |mode: &str, size: &str| {
         bench.object(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": {
-            "accessModes": [size], "resources": {"requests": {"storage": "1Mi"}}}}))
+            "accessModes": [mode], "storageClassName": "", "volumeName": volume,
+            "resources": {"requests": {"storage": size}}}}))
     };
     let mut set = stateful_set("set", "1Mi");
     set["spec"]["persistentVolumeClaimRetentionPolicy"] =
@@ -539,11 +553,23 @@ async fn what_holds_data_is_not_made_anew() {
         "template": {"metadata": {"labels": {"tier": "x"}}}}}),
     );
     bench
-        .up(&[claim("ReadWriteOnce"), bench.object(set)])
+        .up(&[
+            bench.object(made),
+            claim("ReadWriteOnce", "3Mi"),
+            bench.object(set),
+        ])
         .await
         .unwrap();
+    kubectl(&[
+        "wait",
+        "pvc/data",
+        "-n",
+        &bench.namespace,
+        "--for=jsonpath={.status.phase}=Bound",
+        "--timeout=60s",
+    ]);
     for (object, id) in [
-        (claim("ReadWriteMany"), "persistentvolumeclaim/data"),
+        (claim("ReadWriteMany", "3Mi"), "persistentvolumeclaim/data"),
         (bench.object(other), "statefulset/set"),
     ] {
         let uid = bench.field(id, "{.metadata.uid}");
@@ -555,6 +581,30 @@ async fn what_holds_data_is_not_made_anew() {
         assert_eq!(failure.remedy, Some(remedy), "{failure}");
         assert_eq!(bench.field(id, "{.metadata.uid}"), uid);
     }
+    let outcome = bench.up(&[claim("ReadWriteOnce", "1Mi")]).await.unwrap();
+    let kept = format!(
+        "persistentvolumeclaim/data in {} keeps its 3Mi, since a claim cannot become smaller",
+        bench.namespace
+    );
+    assert_eq!(outcome.notes, [kept]);
+}
+
+#[tokio::test]
+async fn a_claim_that_holds_nothing_yet_is_made_anew() {
+    let bench = Bench::new().await;
+    let claim = |mode: &str, size: &str| {
+        bench.object(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": {
+            "accessModes": [mode], "resources": {"requests": {"storage": size}}}}))
+    };
+    bench.up(&[claim("ReadWriteMany", "3Mi")]).await.unwrap();
+    let outcome = bench.up(&[claim("ReadWriteOnce", "1Mi")]).await.unwrap();
+    assert!(
+        outcome.notes[0].ends_with("it held nothing yet"),
+        "{:?}",
+        outcome.notes
+    );
+    let path = "{.spec.accessModes[0]} {.spec.resources.requests.storage}";
+    assert_eq!(bench.field("pvc/data", path), "ReadWriteOnce 1Mi");
 }
 
 #[tokio::test]

@@ -216,6 +216,7 @@ impl Applier {
             Answer::Raced => Ok(Next::Again),
             Answer::NoKind => Ok(Next::KindGone),
             Answer::Held(held) => parcel.yield_or_take(&held, status),
+            _ if parcel.keep_storage().await? => Ok(Next::Again),
             Answer::Fixed(fields) if parcel.standing == Standing::Ours => {
                 parcel.make_anew(&fields, status).await?;
                 Ok(Next::Again)
