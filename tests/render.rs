@@ -651,6 +651,10 @@ async fn helm_charts_are_rendered_without_their_hooks() {
         ("chart/values.yaml", "image: x\nreplicas: 1\n"),
         ("chart/templates/hook.yaml", hook),
         (
+            "chart/templates/tests/web.yaml",
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: web-test, annotations: {helm.sh/hook: test}}\n",
+        ),
+        (
             "chart/templates/d.yaml",
             "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: '{{ .Release.Name }}-web', annotations: {note: '{{ .Values.note }}'}}\n\
           spec: {replicas: {{ .Values.replicas }}, template: {spec: {containers: [{name: c, image: '{{ .Values.image }}'}]}}}\n",
@@ -666,17 +670,120 @@ async fn helm_charts_are_rendered_without_their_hooks() {
     assert_eq!(at(web, "/spec/template/spec/containers/0/image"), "web:7");
     assert_eq!(
         rendered.notes,
-        ["helm r: hooks are not run: migrate (pre-install)"]
+        [
+            "helm r: hooks are not run: migrate (pre-install)",
+            "helm r: tests are left out: web-test"
+        ]
     );
-    sandbox.write("chart/templates/d.yaml", "{{ .Values.image | nothing }}");
-    let failure = sandbox.render(stack, &[]).await.unwrap_err();
-    assert!(
-        failure
-            .line()
-            .starts_with("helm cannot render the release r: "),
-        "{}",
-        failure.line()
+    assert_eq!(web.origin, "helm r, c/templates/d.yaml");
+    assert_eq!(web.namespace, None);
+    let elsewhere = stack.replace("release: r,", "release: r, namespace: other,");
+    let rendered = sandbox.render(&elsewhere, &[]).await.unwrap();
+    let web = find(&rendered, "deployment/r-web");
+    assert_eq!(web.namespace.as_deref(), Some("other"));
+}
+
+#[tokio::test]
+async fn charts_with_mistakes_are_told() {
+    let chart = "apiVersion: v2\nname: c\nversion: 0.1.0\n";
+    let needs = format!(
+        "{chart}dependencies: [{{name: redis, version: 1.x, repository: 'https://charts.example.org'}}]\n"
     );
+    let table = [
+        (chart, "a: {{ .Values.image | nothing }}\n"),
+        (chart, "a: {{ .Values.some.thing }}\n"),
+        (chart, "a: {{ fail \"image is needed\" }}\n"),
+        (chart, "a: 1\n b: 2\n"),
+        (chart, "kind: ConfigMap\n"),
+        (chart, "kind: ConfigMap\nkind: Secret\n"),
+        ("name: c\n", ""),
+        (&needs, ""),
+    ];
+    let stack = "render: [{helm: {release: r, chart: chart}}]\n";
+    let mut told = String::new();
+    for (chart, template) in table {
+        let sandbox = Sandbox::new(&[
+            ("chart/Chart.yaml", chart),
+            ("chart/templates/a.yaml", template),
+        ]);
+        let failure = sandbox.render(stack, &[]).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Config);
+        told += &format!("{}\n", said(&sandbox, &failure));
+    }
+    insta::assert_snapshot!(told, @r#"
+    helm cannot render the release r: parse error at (c/templates/a.yaml:1): function "nothing" not defined
+    helm cannot render the release r: template: c/templates/a.yaml:1:13: executing "c/templates/a.yaml" at <.Values.some.thing>: nil pointer evaluating interface {}.thing
+    helm cannot render the release r: execution error at (c/templates/a.yaml:1:6): image is needed
+    helm cannot render the release r: YAML parse error on c/templates/a.yaml: error converting YAML to JSON: yaml: line 2: mapping values are not allowed in this context
+    the object in helm r, c/templates/a.yaml has no apiVersion
+    > every object needs apiVersion, kind and metadata.name
+    helm cannot render the release r: what c/templates/a.yaml comes to is not good YAML: the key `kind` stands twice, first in line 3
+      kind: Secret
+    helm cannot render the release r: validation: chart.metadata.version is required
+    helm cannot render the release r: An error occurred while checking for chart dependencies. You may need to run `helm dependency build` to fetch missing dependencies: found in Chart.yaml, but missing in charts/ directory: redis
+    > helm dependency build ROOT/chart
+    "#);
+}
+
+#[tokio::test]
+async fn a_change_renders_only_the_step_that_it_belongs_to() {
+    use std::os::unix::fs::MetadataExt;
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: NAME}\n";
+    let map = |name: &str| map.replace("NAME", name);
+    let sandbox = Sandbox::new(&[
+        ("one/kustomization.yaml", "resources: [a.yaml]\n"),
+        ("one/a.yaml", &map("a")),
+        ("two/kustomization.yaml", "resources: [b.yaml]\n"),
+        ("two/b.yaml", &map("b")),
+        (
+            "chart/Chart.yaml",
+            "apiVersion: v2\nname: c\nversion: 0.1.0\n",
+        ),
+        ("chart/templates/c.yaml", &map("c")),
+        ("dev.yaml", "x: 1\n"),
+        ("plain/d.yaml", &map("d")),
+    ]);
+    let stack = "render: [{kustomize: one}, {helm: {release: r, chart: chart, values: [dev.yaml]}}, \
+                 {manifests: [plain/*.yaml]}, {kustomize: two}]\n";
+    // What is kept is written as a new file, so that its number changes.
+    let made = || {
+        let files = std::fs::read_dir(sandbox.cache.path().join("render")).unwrap();
+        let file = |entry: std::io::Result<std::fs::DirEntry>| {
+            let entry = entry.unwrap();
+            let kept = std::fs::read_to_string(entry.path()).unwrap();
+            let name = ["\"a", "\"b", "\"c"]
+                .into_iter()
+                .find(|name| kept.contains(&format!("\"name\":{name}")));
+            (
+                name.unwrap()[1..].chars().next().unwrap(),
+                entry.metadata().unwrap().ino(),
+            )
+        };
+        files.map(file).collect::<BTreeMap<char, u64>>()
+    };
+    let rendered = sandbox.render(stack, &[]).await.unwrap();
+    let names: Vec<_> = rendered.objects.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["a", "c", "d", "b"], "in the order of the steps");
+    let mut before = made();
+    assert_eq!(before.len(), 3);
+    for (file, text, again) in [
+        ("one/a.yaml", map("a2"), "a"),
+        ("chart/templates/c.yaml", map("c2"), "c"),
+        ("dev.yaml", "x: 2\n".to_owned(), "c"),
+        ("plain/d.yaml", map("d2"), ""),
+        ("two/b.yaml", map("b2"), "b"),
+    ] {
+        sandbox.write(file, &text);
+        sandbox.render(stack, &[]).await.unwrap();
+        let after = made();
+        let changed: String = after
+            .iter()
+            .filter(|it| before.get(it.0) != Some(it.1))
+            .map(|it| it.0)
+            .collect();
+        assert_eq!(changed, again, "{file}");
+        before = after;
+    }
 }
 
 #[tokio::test]
