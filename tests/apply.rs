@@ -886,6 +886,23 @@ async fn refusals_name_the_object_and_all_of_them() {
 }
 
 #[tokio::test]
+async fn what_is_too_large_is_said_with_its_size() {
+    let bench = Bench::new().await;
+    for (bytes, size) in [(5_000_000, 4883), (1_200_000, 1172)] {
+        let large = bench.object(config_map("large", &"x".repeat(bytes)));
+        let failure = bench.up(&[large]).await.unwrap_err();
+        assert_eq!(
+            failure.line(),
+            format!(
+                "configmap/large in {} is too large: it has {size} KiB, and a ConfigMap takes 1024 KiB",
+                bench.namespace
+            )
+        );
+        assert!(failure.remedy.is_some());
+    }
+}
+
+#[tokio::test]
 async fn a_namespace_that_is_going_is_said_at_once() {
     let bench = Bench::new().await;
     let namespace = bench.namespace.clone();

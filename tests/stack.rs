@@ -593,6 +593,22 @@ fn files_that_are_not_there() {
 }
 
 #[test]
+fn a_charts_values_that_are_not_there() {
+    let text = service("forward:").replace(
+        "kustomize: k8s/overlays/dev",
+        "helm: {release: r, chart: charts/router, values: [values-dev.yaml, values-def.yaml]}",
+    );
+    insta::assert_snapshot!(told(&text), @r#"
+    stack.yaml:3:77: error: there is no file "values-def.yaml"
+      |
+    3 | render: [helm: {release: r, chart: charts/router, values: [values-dev.yaml, values-def.yaml]}]
+      |                                                                             ^^^^^^^^^^^^^^^
+      |
+      = help: did you mean `values-dev.yaml`?
+    "#);
+}
+
+#[test]
 fn another_version() {
     let text = "apiVersion: llmdev/v2\nname: a\nnew: thing\n";
     insta::assert_snapshot!(told(text), @"

@@ -239,3 +239,66 @@ pub fn in_order(
 fn is_gated(object: &Object) -> bool {
     GATED.contains(&object.kind.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_kind_is_refused_by_the_strict_and_where_a_service_is_one() {
+        let object = |kind: &str, line: u32| Object {
+            api_version: "apps/v1".into(),
+            kind: kind.into(),
+            name: "web".into(),
+            namespace: None,
+            value: json!({}),
+            service: None,
+            origin: format!("k8s/a.yaml:{line}"),
+        };
+        let unknown = |object: &Object| Skipped {
+            target: apply::Target {
+                api_version: object.api_version.clone(),
+                kind: object.kind.clone(),
+                namespace: None,
+                name: object.name.clone(),
+            },
+            near: None,
+            origin: object.origin.clone(),
+        };
+        let (workload, other) = (object("Deployment", 1), object("ServiceMonitor", 9));
+        let skipped = [unknown(&workload), unknown(&other)];
+        let refused = |strict: bool, skipped: &[Skipped]| {
+            let strict = if strict { "strict: true\n" } else { "" };
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("a.yaml"), "").unwrap();
+            let text = format!(
+                "apiVersion: llmdev/v1\nname: x\nrender: [manifests: [a.yaml]]\nservices: {{web: {{}}}}\n{strict}"
+            );
+            let stack = crate::stack::parse(&text, &folder.path().join("stack.yaml"), None);
+            let prepared = Prepared {
+                stack: Arc::new(stack.unwrap()),
+                plans: BTreeMap::new(),
+                synced: BTreeMap::new(),
+                rendered: Rendered {
+                    objects: vec![workload.clone(), other.clone()],
+                    workloads: BTreeMap::from([(ServiceId(0), 0)]),
+                    ..Rendered::default()
+                },
+            };
+            let failure = prepared.admit(skipped).err()?;
+            Some(format!("{}\n{}", failure.line(), failure.detail.join("\n")))
+        };
+        assert_eq!(refused(false, &skipped[1..]), None);
+        assert_eq!(refused(true, &[]), None);
+        insta::assert_snapshot!(refused(true, &skipped[1..]).unwrap(), @"
+        the cluster does not know the kind of an object: stack.yaml says `strict: true`
+        ServiceMonitor web (apps/v1)  k8s/a.yaml:9
+        ");
+        insta::assert_snapshot!(refused(false, &skipped).unwrap(), @"
+        the cluster does not know the kind of an object: a service cannot run without it
+        Deployment web (apps/v1)  k8s/a.yaml:1
+        ");
+    }
+}
