@@ -109,7 +109,7 @@ pub async fn render(
         rendered.notes.extend(made.notes);
         rendered.inputs.extend(made.inputs);
     }
-    rendered.objects = object::parse(sources)?;
+    rendered.objects = object::parse(&stack.namespace, sources)?;
     finish(stack, owner, images, &mut rendered)?;
     rendered.inputs.sort();
     rendered.inputs.dedup();
