@@ -5,7 +5,7 @@
 //! 1. [`stack`]: `stack.yaml`, read with positions, checked, and resolved to a [`stack::Stack`] without names.
 //! 2. [`build`]: the digest of all that goes into an image is its tag; Docker builds what it has not got.
 //! 3. [`cluster`]: which cluster, found or created, and how images get into its nodes.
-//! 4. [`render`]: kustomize and plain manifests to objects, with images, labels and owner set.
+//! 4. [`render`]: kustomize, helm and plain manifests to objects, with images, labels and owner set.
 //! 5. [`apply`]: server-side apply, prune and removal of what this stack owns.
 //! 6. [`view`] and [`ready`]: what the cluster says of those objects, watched; and whether a service is ready.
 //! 7. [`forward`] and [`logs`]: local ports that hold, and the services' output.

@@ -11,7 +11,9 @@ use cluster::{Cleanup, client, kubectl, unique};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::wait::await_condition;
-use llmdev::apply::{Applied, Applier, Conflicts, Outcome, Progress, Removed};
+use llmdev::apply::{
+    Applied, Applier, Conflicts, Outcome, Progress, Removed, unknown_note, unknown_refusal,
+};
 use llmdev::error::{Failure, Kind};
 use llmdev::owner::Owner;
 use llmdev::render::{Object, Rendered};
@@ -479,9 +481,11 @@ async fn what_may_not_change_is_made_anew() {
         &json!({"spec": {"selector": {"matchLabels": {"tier": "x"}},
         "template": {"metadata": {"labels": {"tier": "x"}}}}}),
     );
+    let mut another = job("j", "two");
+    another["spec"]["template"]["spec"]["containers"][0]["image"] = json!("busybox:another");
     let outcome = bench
         .up(&[
-            bench.object(job("j", "two")),
+            bench.object(another),
             service("None"),
             frozen("2"),
             bench.object(selector),
@@ -494,6 +498,8 @@ async fn what_may_not_change_is_made_anew() {
         bench.field("job/j", "{.spec.template.spec.containers[0].command}"),
         r#"["echo","two"]"#
     );
+    let image = "{.spec.template.spec.containers[0].image}";
+    assert_eq!(bench.field("job/j", image), "busybox:another");
     assert_eq!(bench.field("service/s", "{.spec.clusterIP}"), "None");
     assert_eq!(bench.field("configmap/frozen", "{.data.k}"), "2");
     assert_eq!(
@@ -522,10 +528,20 @@ async fn what_may_not_change_is_made_anew() {
 
 #[tokio::test]
 async fn what_holds_data_is_not_made_anew() {
-    let bench = Bench::new().await;
-    let claim = |size: &str| {
+    let volume = unique();
+    let owner = Owner {
+        stack: volume.clone(),
+        root: "0123456789abcdef".into(),
+    };
+    let cleanup = Cleanup::namespace(&volume).and(&["pv", &volume]);
+    let bench = Bench::of(owner, volume.clone(), cleanup).await;
+    let made = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": {
+        "accessModes": ["ReadWriteOnce", "ReadWriteMany"], "capacity": {"storage": "3Mi"}, "storageClassName": "",
+        "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/tmp/llmdev-test-nothing"}}});
+    let claim = |mode: &str, size: &str| {
         bench.object(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": {
-            "accessModes": [size], "resources": {"requests": {"storage": "1Mi"}}}}))
+            "accessModes": [mode], "storageClassName": "", "volumeName": volume,
+            "resources": {"requests": {"storage": size}}}}))
     };
     let mut set = stateful_set("set", "1Mi");
     set["spec"]["persistentVolumeClaimRetentionPolicy"] =
@@ -537,11 +553,23 @@ async fn what_holds_data_is_not_made_anew() {
         "template": {"metadata": {"labels": {"tier": "x"}}}}}),
     );
     bench
-        .up(&[claim("ReadWriteOnce"), bench.object(set)])
+        .up(&[
+            bench.object(made),
+            claim("ReadWriteOnce", "3Mi"),
+            bench.object(set),
+        ])
         .await
         .unwrap();
+    kubectl(&[
+        "wait",
+        "pvc/data",
+        "-n",
+        &bench.namespace,
+        "--for=jsonpath={.status.phase}=Bound",
+        "--timeout=60s",
+    ]);
     for (object, id) in [
-        (claim("ReadWriteMany"), "persistentvolumeclaim/data"),
+        (claim("ReadWriteMany", "3Mi"), "persistentvolumeclaim/data"),
         (bench.object(other), "statefulset/set"),
     ] {
         let uid = bench.field(id, "{.metadata.uid}");
@@ -553,6 +581,30 @@ async fn what_holds_data_is_not_made_anew() {
         assert_eq!(failure.remedy, Some(remedy), "{failure}");
         assert_eq!(bench.field(id, "{.metadata.uid}"), uid);
     }
+    let outcome = bench.up(&[claim("ReadWriteOnce", "1Mi")]).await.unwrap();
+    let kept = format!(
+        "persistentvolumeclaim/data in {} keeps its 3Mi, since a claim cannot become smaller",
+        bench.namespace
+    );
+    assert_eq!(outcome.notes, [kept]);
+}
+
+#[tokio::test]
+async fn a_claim_that_holds_nothing_yet_is_made_anew() {
+    let bench = Bench::new().await;
+    let claim = |mode: &str, size: &str| {
+        bench.object(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": {
+            "accessModes": [mode], "resources": {"requests": {"storage": size}}}}))
+    };
+    bench.up(&[claim("ReadWriteMany", "3Mi")]).await.unwrap();
+    let outcome = bench.up(&[claim("ReadWriteOnce", "1Mi")]).await.unwrap();
+    assert!(
+        outcome.notes[0].ends_with("it held nothing yet"),
+        "{:?}",
+        outcome.notes
+    );
+    let path = "{.spec.accessModes[0]} {.spec.resources.requests.storage}";
+    assert_eq!(bench.field("pvc/data", path), "ReadWriteOnce 1Mi");
 }
 
 #[tokio::test]
@@ -578,6 +630,11 @@ async fn a_kind_and_its_object_in_one_render() {
     let version = format!("{group}/v1");
     let thing = bench.object(json!({"apiVersion": version, "kind": "Thing", "metadata": {"name": "one"}, "spec": {"size": 1}}));
     let objects = [thing, definition];
+    let all: Vec<&Object> = objects.iter().collect();
+    let unknown = bench.applier.unknown(&all[..1]).await.unwrap();
+    assert_eq!(unknown.len(), 1, "it is not defined yet");
+    let unknown = bench.applier.unknown(&all).await.unwrap();
+    assert_eq!(unknown, [], "its definition comes with it");
     let outcome = bench.up(&objects).await.unwrap();
     assert!(outcome.skipped.is_empty(), "{:?}", outcome.skipped);
     let misspelt =
@@ -594,7 +651,7 @@ async fn a_kind_and_its_object_in_one_render() {
         "left out, since the cluster does not know their kinds: \
          Thing x (gone.example.org/v1), Thnig two ({version}; is Thing meant?)"
     );
-    assert_eq!(outcome.skipped_note(), Some(expected));
+    assert_eq!(unknown_note(&outcome.skipped), Some(expected));
     let removed = bench.down(false).await;
     assert!(
         removed
@@ -606,6 +663,33 @@ async fn a_kind_and_its_object_in_one_render() {
         kubectl(&["get", "crd", &plural, "--ignore-not-found", "-o", "name"]),
         ""
     );
+}
+
+#[tokio::test]
+async fn versions_that_the_cluster_does_not_serve_are_told_with_those_that_it_does() {
+    let bench = Bench::new().await;
+    let objects = [
+        ("policy/v1beta1", "PodDisruptionBudget"),
+        ("extensions/v1beta1", "Ingress"),
+        ("apps/v1", "Deploymnet"),
+        ("v1", "ConfigMap"),
+        ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    ];
+    let object = |(version, kind): (&str, &str)| {
+        bench.object(json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}}))
+    };
+    let objects: Vec<Object> = objects.into_iter().map(object).collect();
+    let all: Vec<&Object> = objects.iter().collect();
+    let unknown = bench.applier.unknown(&all).await.unwrap();
+    let failure = unknown_refusal(unknown.iter());
+    assert_eq!(failure.kind, Kind::Config);
+    insta::assert_snapshot!(format!("{}\n{}", failure.what, failure.detail.join("\n")), @"
+    the cluster does not know the kinds of 4 objects
+    PodDisruptionBudget x (policy/v1beta1; is policy/v1 meant?)  k8s/a.yaml:1
+    Ingress x (extensions/v1beta1; is networking.k8s.io/v1 meant?)  k8s/a.yaml:1
+    Deploymnet x (apps/v1; is Deployment meant?)  k8s/a.yaml:1
+    ServiceMonitor x (monitoring.coreos.com/v1)  k8s/a.yaml:1
+    ");
 }
 
 #[tokio::test]
@@ -798,6 +882,23 @@ async fn refusals_name_the_object_and_all_of_them() {
         "it comes from k8s/a.yaml:1",
     ] {
         assert!(text.contains(said), "{said}\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_said_with_its_size() {
+    let bench = Bench::new().await;
+    for (bytes, size) in [(5_000_000, 4883), (1_200_000, 1172)] {
+        let large = bench.object(config_map("large", &"x".repeat(bytes)));
+        let failure = bench.up(&[large]).await.unwrap_err();
+        assert_eq!(
+            failure.line(),
+            format!(
+                "configmap/large in {} is too large: it has {size} KiB, and a ConfigMap takes 1024 KiB",
+                bench.namespace
+            )
+        );
+        assert!(failure.remedy.is_some());
     }
 }
 

@@ -343,9 +343,81 @@ async fn images_are_set_wherever_pods_stand() {
         rendered.notes,
         [
             "no container has the image `app` that the service app builds; \
-        name it in the manifests, or say `workload: none`"
+        name it in the manifests, say with `imageIn` where it is named, or say `workload: none`"
         ]
     );
+}
+
+#[tokio::test]
+async fn images_are_set_where_the_service_says_that_they_are_named() {
+    let executor = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: dev-executor}\nspec:\n  \
+        selector: {matchLabels: {app: executor}}\n  template:\n    metadata: {labels: {app: executor}}\n    \
+        spec: {containers: [{name: c, image: executor, env: [{name: HEAVY, value: 'heavy:latest'}, \
+        {name: OTHER, value: 'heavy:latest'}], envFrom: [{configMapRef: {name: dev-images-2456789bcd}}]}]}\n---\n";
+    let rest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: dev-images-2456789bcd}\n\
+        data: {job.image: 'heavy:latest', note: heavy}\n---\n\
+        apiVersion: example.org/v1\nkind: Workflow\nmetadata: {name: w}\n\
+        spec: {steps: [{image: heavy}, {image: other}]}\n";
+    let sandbox = Sandbox::new(&[
+        ("k8s/a.yaml", &format!("{executor}{rest}")),
+        ("heavy/Dockerfile", "FROM scratch\n"),
+    ]);
+    let stack = |places: &str| {
+        format!(
+            "{MANIFESTS}services:\n  executor: {{}}\n  heavy: {{build: heavy, workload: none, imageIn: [{places}]}}\n"
+        )
+    };
+    let images = [("heavy", "llmdev/test/heavy:7")];
+    let places = "{env: HEAVY}, {kind: ConfigMap, name: images, path: \"data['job.image']\"}, \
+        {kind: Workflow, path: 'spec.steps[*].image'}";
+    let rendered = sandbox.render(&stack(places), &images).await.unwrap();
+    let to = "llmdev/test/heavy:7";
+    let deployment = find(&rendered, "deployment/dev-executor");
+    let env = "/spec/template/spec/containers/0/env";
+    assert_eq!(at(deployment, &format!("{env}/0/value")), to);
+    assert_eq!(at(deployment, &format!("{env}/1/value")), "heavy:latest");
+    let map = find(&rendered, "configmap/dev-images-2456789bcd");
+    assert_eq!(at(map, "/data"), &json!({"job.image": to, "note": "heavy"}));
+    let steps = at(find(&rendered, "workflow/w"), "/spec/steps");
+    assert_eq!(steps, &json!([{"image": to}, {"image": "other"}]));
+    // A new image rolls the pods that read its name.
+    let annotation = "/spec/template/metadata/annotations/llmdev.dev~1config";
+    let newer = [("heavy", "llmdev/test/heavy:8")];
+    let place = stack("{kind: ConfigMap, name: images, path: \"data['job.image']\"}");
+    let mut seen = Vec::new();
+    for images in [&images, &newer, &images] {
+        let rendered = sandbox.render(&place, images).await.unwrap();
+        let executor = find(&rendered, "deployment/dev-executor");
+        seen.push(at(executor, annotation).clone());
+    }
+    assert!(seen[0] != seen[1] && seen[0] == seen[2], "{seen:?}");
+
+    let mut told = String::new();
+    for places in [
+        "{env: HEVY}",
+        "{kind: ConfigMap, name: imags, path: data.x}",
+        "{kind: ConfigMap, name: images, path: data.x}",
+        "{kind: Secret, path: data.x}",
+        "{kind: Workflow, path: 'spec.steps[1].image'}",
+    ] {
+        let failure = sandbox.render(&stack(places), &images).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Config);
+        told += &format!("{}\n", said(&sandbox, &failure));
+    }
+    insta::assert_snapshot!(told, @"
+    the image of heavy is not named in the env value HEVY, as `imageIn` says: no container has an env value HEVY
+    > a variable that comes from a ConfigMap is named by the ConfigMap's kind, name and path
+    the image of heavy is not named in data.x of ConfigMap imags, as `imageIn` says: no ConfigMap of the manifests is called imags
+      configmap/dev-images-2456789bcd  (k8s/a.yaml:10)
+    > check `imageIn` in stack.yaml against what `llmdev render` shows
+    the image of heavy is not named in data.x of ConfigMap images, as `imageIn` says: there is no such field
+      configmap/dev-images-2456789bcd  (k8s/a.yaml:10)
+    > check `imageIn` in stack.yaml against what `llmdev render` shows
+    the image of heavy is not named in data.x of Secret, as `imageIn` says: the manifests have no Secret
+    > check `imageIn` in stack.yaml against what `llmdev render` shows
+    the image of heavy is not named in spec.steps[1].image of Workflow, as `imageIn` says: there is other
+    > the image is called heavy: write that there, or `build: { image: other }` in stack.yaml
+    ");
 }
 
 #[tokio::test]
@@ -428,6 +500,18 @@ async fn workloads_are_found_by_name() {
         }
     }
     insta::assert_snapshot!(failures);
+}
+
+#[tokio::test]
+async fn a_kind_that_is_misspelt_is_told() {
+    let text = deployment("web", "x").replace("Deployment", "Deploymnet");
+    let sandbox = Sandbox::new(&[("k8s/a.yaml", &text)]);
+    let stack = format!("{MANIFESTS}services: {{web: {{}}}}\n");
+    let failure = sandbox.render(&stack, &[]).await.unwrap_err();
+    insta::assert_snapshot!(said(&sandbox, &failure), @"
+    no workload is the service web's: the manifests contain no workload at all
+    > k8s/a.yaml:1 has the kind Deploymnet: if Deployment is meant, write that
+    ");
 }
 
 #[tokio::test]
@@ -567,6 +651,10 @@ async fn helm_charts_are_rendered_without_their_hooks() {
         ("chart/values.yaml", "image: x\nreplicas: 1\n"),
         ("chart/templates/hook.yaml", hook),
         (
+            "chart/templates/tests/web.yaml",
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: web-test, annotations: {helm.sh/hook: test}}\n",
+        ),
+        (
             "chart/templates/d.yaml",
             "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: '{{ .Release.Name }}-web', annotations: {note: '{{ .Values.note }}'}}\n\
           spec: {replicas: {{ .Values.replicas }}, template: {spec: {containers: [{name: c, image: '{{ .Values.image }}'}]}}}\n",
@@ -582,17 +670,120 @@ async fn helm_charts_are_rendered_without_their_hooks() {
     assert_eq!(at(web, "/spec/template/spec/containers/0/image"), "web:7");
     assert_eq!(
         rendered.notes,
-        ["helm r: hooks are not run: migrate (pre-install)"]
+        [
+            "helm r: hooks are not run: migrate (pre-install)",
+            "helm r: tests are left out: web-test"
+        ]
     );
-    sandbox.write("chart/templates/d.yaml", "{{ .Values.image | nothing }}");
-    let failure = sandbox.render(stack, &[]).await.unwrap_err();
-    assert!(
-        failure
-            .line()
-            .starts_with("helm cannot render the release r: "),
-        "{}",
-        failure.line()
+    assert_eq!(web.origin, "helm r, c/templates/d.yaml");
+    assert_eq!(web.namespace, None);
+    let elsewhere = stack.replace("release: r,", "release: r, namespace: other,");
+    let rendered = sandbox.render(&elsewhere, &[]).await.unwrap();
+    let web = find(&rendered, "deployment/r-web");
+    assert_eq!(web.namespace.as_deref(), Some("other"));
+}
+
+#[tokio::test]
+async fn charts_with_mistakes_are_told() {
+    let chart = "apiVersion: v2\nname: c\nversion: 0.1.0\n";
+    let needs = format!(
+        "{chart}dependencies: [{{name: redis, version: 1.x, repository: 'https://charts.example.org'}}]\n"
     );
+    let table = [
+        (chart, "a: {{ .Values.image | nothing }}\n"),
+        (chart, "a: {{ .Values.some.thing }}\n"),
+        (chart, "a: {{ fail \"image is needed\" }}\n"),
+        (chart, "a: 1\n b: 2\n"),
+        (chart, "kind: ConfigMap\n"),
+        (chart, "kind: ConfigMap\nkind: Secret\n"),
+        ("name: c\n", ""),
+        (&needs, ""),
+    ];
+    let stack = "render: [{helm: {release: r, chart: chart}}]\n";
+    let mut told = String::new();
+    for (chart, template) in table {
+        let sandbox = Sandbox::new(&[
+            ("chart/Chart.yaml", chart),
+            ("chart/templates/a.yaml", template),
+        ]);
+        let failure = sandbox.render(stack, &[]).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Config);
+        told += &format!("{}\n", said(&sandbox, &failure));
+    }
+    insta::assert_snapshot!(told, @r#"
+    helm cannot render the release r: parse error at (c/templates/a.yaml:1): function "nothing" not defined
+    helm cannot render the release r: template: c/templates/a.yaml:1:13: executing "c/templates/a.yaml" at <.Values.some.thing>: nil pointer evaluating interface {}.thing
+    helm cannot render the release r: execution error at (c/templates/a.yaml:1:6): image is needed
+    helm cannot render the release r: YAML parse error on c/templates/a.yaml: error converting YAML to JSON: yaml: line 2: mapping values are not allowed in this context
+    the object in helm r, c/templates/a.yaml has no apiVersion
+    > every object needs apiVersion, kind and metadata.name
+    helm cannot render the release r: what c/templates/a.yaml comes to is not good YAML: the key `kind` stands twice, first in line 3
+      kind: Secret
+    helm cannot render the release r: validation: chart.metadata.version is required
+    helm cannot render the release r: An error occurred while checking for chart dependencies. You may need to run `helm dependency build` to fetch missing dependencies: found in Chart.yaml, but missing in charts/ directory: redis
+    > helm dependency build ROOT/chart
+    "#);
+}
+
+#[tokio::test]
+async fn a_change_renders_only_the_step_that_it_belongs_to() {
+    use std::os::unix::fs::MetadataExt;
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: NAME}\n";
+    let map = |name: &str| map.replace("NAME", name);
+    let sandbox = Sandbox::new(&[
+        ("one/kustomization.yaml", "resources: [a.yaml]\n"),
+        ("one/a.yaml", &map("a")),
+        ("two/kustomization.yaml", "resources: [b.yaml]\n"),
+        ("two/b.yaml", &map("b")),
+        (
+            "chart/Chart.yaml",
+            "apiVersion: v2\nname: c\nversion: 0.1.0\n",
+        ),
+        ("chart/templates/c.yaml", &map("c")),
+        ("dev.yaml", "x: 1\n"),
+        ("plain/d.yaml", &map("d")),
+    ]);
+    let stack = "render: [{kustomize: one}, {helm: {release: r, chart: chart, values: [dev.yaml]}}, \
+                 {manifests: [plain/*.yaml]}, {kustomize: two}]\n";
+    // What is kept is written as a new file, so that its number changes.
+    let made = || {
+        let files = std::fs::read_dir(sandbox.cache.path().join("render")).unwrap();
+        let file = |entry: std::io::Result<std::fs::DirEntry>| {
+            let entry = entry.unwrap();
+            let kept = std::fs::read_to_string(entry.path()).unwrap();
+            let name = ["\"a", "\"b", "\"c"]
+                .into_iter()
+                .find(|name| kept.contains(&format!("\"name\":{name}")));
+            (
+                name.unwrap()[1..].chars().next().unwrap(),
+                entry.metadata().unwrap().ino(),
+            )
+        };
+        files.map(file).collect::<BTreeMap<char, u64>>()
+    };
+    let rendered = sandbox.render(stack, &[]).await.unwrap();
+    let names: Vec<_> = rendered.objects.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["a", "c", "d", "b"], "in the order of the steps");
+    let mut before = made();
+    assert_eq!(before.len(), 3);
+    for (file, text, again) in [
+        ("one/a.yaml", map("a2"), "a"),
+        ("chart/templates/c.yaml", map("c2"), "c"),
+        ("dev.yaml", "x: 2\n".to_owned(), "c"),
+        ("plain/d.yaml", map("d2"), ""),
+        ("two/b.yaml", map("b2"), "b"),
+    ] {
+        sandbox.write(file, &text);
+        sandbox.render(stack, &[]).await.unwrap();
+        let after = made();
+        let changed: String = after
+            .iter()
+            .filter(|it| before.get(it.0) != Some(it.1))
+            .map(|it| it.0)
+            .collect();
+        assert_eq!(changed, again, "{file}");
+        before = after;
+    }
 }
 
 #[tokio::test]
@@ -619,6 +810,71 @@ async fn a_fast_rollout_is_asked_for_and_said() {
 }
 
 /// What is printed means the same to kubectl as to llmdev, whatever the text looks like.
+#[tokio::test]
+async fn what_a_laptop_cannot_give_is_adapted_and_said() {
+    let mut text =
+        deployment("web", "x").replace("spec:\n  selector", "spec:\n  replicas: 3\n  selector");
+    text += &deployment("scaled", "x");
+    text += &deployment("alone", "x");
+    text += "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\nspec:\n  replicas: 2\n  \
+        template: {metadata: {labels: {app: db}}, spec: {containers: [{name: c, image: x}]}}\n  \
+        volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], \
+        resources: {requests: {storage: 100Gi}}}}]\n---\n\
+        apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: shared}\n\
+        spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}\n---\n\
+        apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {type: LoadBalancer, loadBalancerIP: 10.0.0.1, \
+        externalTrafficPolicy: Local, ports: [{port: 80, nodePort: 30080}], selector: {app: web}}\n---\n";
+    for (name, least) in [("web", 2), ("scaled", 1), ("alone", 1)] {
+        text += &format!(
+            "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{name: {name}}}\n\
+             spec: {{minAvailable: {least}, selector: {{matchLabels: {{app: {name}}}}}}}\n---\n"
+        );
+        if name != "alone" {
+            text += &format!(
+                "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {{name: {name}}}\n\
+                 spec: {{minReplicas: 2, maxReplicas: 5, scaleTargetRef: {{kind: Deployment, name: {name}}}}}\n---\n"
+            );
+        }
+    }
+    let sandbox = Sandbox::new(&[("k8s/a.yaml", &text)]);
+    let services = "services: {web: {}, scaled: {}, alone: {}, db: {}}\n";
+    let plain = sandbox
+        .render(&format!("{MANIFESTS}{services}"), &[])
+        .await
+        .unwrap();
+    assert_eq!((plain.objects.len(), plain.notes.len()), (11, 0));
+    let dev = "dev: {replicas: 1, storage: shrink, accessModes: single, loadBalancer: clusterIP}\n";
+    let rendered = sandbox
+        .render(&format!("{MANIFESTS}{dev}{services}"), &[])
+        .await
+        .unwrap();
+    insta::assert_snapshot!(rendered.notes.join("\n"), @"
+    replicas lowered: deployment/web 3 → 1, statefulset/db 2 → 1
+    autoscalers left out, which would raise the replicas again: horizontalpodautoscaler/web, horizontalpodautoscaler/scaled
+    disruption budgets left out, which fewer replicas cannot keep: poddisruptionbudget/web, poddisruptionbudget/scaled
+    storage shrunk: data of statefulset/db 100Gi → 1Gi
+    access modes: persistentvolumeclaim/shared ReadWriteMany → ReadWriteOnce
+    Services of the type LoadBalancer made ClusterIP: web
+    ");
+    let service = find(&rendered, "service/web");
+    assert_eq!(
+        at(service, "/spec"),
+        &json!({"type": "ClusterIP", "ports": [{"port": 80}], "selector": {"app": "web"}})
+    );
+    assert_eq!(at(find(&rendered, "deployment/web"), "/spec/replicas"), 1);
+    let left: Vec<_> = rendered.objects.iter().map(Object::id).collect();
+    let kept = "poddisruptionbudget/alone".to_owned();
+    assert!(
+        left.contains(&kept),
+        "one replica was the author's own wish: {left:?}"
+    );
+    assert_eq!(left.len(), 7, "{left:?}");
+    assert_eq!(
+        rendered.of(rendered.objects[0].service)[0].id(),
+        "deployment/web"
+    );
+}
+
 #[tokio::test]
 async fn kubectl_reads_what_is_printed() {
     let texts = [

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use llmdev::error::{Failure, Kind};
 use llmdev::stack::{
-    self, BuildSpec, ForwardSpec, Provider, RenderStep, SecretSource, Selection, Stack, SyncAfter,
-    SyncRule, WorkloadSpec,
+    self, BuildSpec, Dev, ForwardSpec, Provider, RenderStep, Resources, SecretSource, Selection,
+    Stack, SyncAfter, SyncRule, WorkloadSpec,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -56,9 +56,14 @@ services:
   base:
     build: services/base
     workload: none
+    imageIn:
+      - { env: BASE_IMAGE }
+      - { kind: ConfigMap, name: images, path: "data['base.image']" }
+      - { kind: Workflow, path: "spec.steps[*].image" }
 secrets:
   - { name: litellm-secret, envFile: .env.local, keys: { openai-api-key: OPENAI_API_KEY } }
-dev: { resources: fit }
+dev: { resources: fit, replicas: 1, storage: shrink, accessModes: single, loadBalancer: clusterIP }
+strict: true
 hooks:
   beforeBuild: ["make 'all of it'", [echo, hello]]
   afterReady: []
@@ -249,7 +254,24 @@ fn every_key_is_read() {
         Some("base")
     );
     assert_eq!(base.workload, WorkloadSpec::None);
+    let places: Vec<_> = base.image_in.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        places,
+        [
+            "the env value BASE_IMAGE",
+            "data['base.image'] of ConfigMap images",
+            "spec.steps[*].image of Workflow"
+        ]
+    );
 
+    let dev = Dev {
+        resources: Some(Resources::Fit),
+        replicas: Some(1),
+        shrink_storage: true,
+        single_access: true,
+        cluster_ip: true,
+    };
+    assert_eq!((stack.dev, stack.strict), (dev, true));
     assert_eq!(stack.secrets[0].env_file, root.join(".env.local"));
     assert_eq!(stack.secrets[0].keys["openai-api-key"], "OPENAI_API_KEY");
     assert_eq!(
@@ -571,6 +593,22 @@ fn files_that_are_not_there() {
 }
 
 #[test]
+fn a_charts_values_that_are_not_there() {
+    let text = service("forward:").replace(
+        "kustomize: k8s/overlays/dev",
+        "helm: {release: r, chart: charts/router, values: [values-dev.yaml, values-def.yaml]}",
+    );
+    insta::assert_snapshot!(told(&text), @r#"
+    stack.yaml:3:77: error: there is no file "values-def.yaml"
+      |
+    3 | render: [helm: {release: r, chart: charts/router, values: [values-dev.yaml, values-def.yaml]}]
+      |                                                                             ^^^^^^^^^^^^^^^
+      |
+      = help: did you mean `values-dev.yaml`?
+    "#);
+}
+
+#[test]
 fn another_version() {
     let text = "apiVersion: llmdev/v2\nname: a\nnew: thing\n";
     insta::assert_snapshot!(told(text), @"
@@ -668,9 +706,9 @@ fn profiles_that_do_not_fit() {
     "#);
     let folder = folder();
     insta::assert_snapshot!(told_in(&folder, FULL, Some("offlin")), @r#"
-    stack.yaml:51:3: error: there is no profile "offlin"
+    stack.yaml:56:3: error: there is no profile "offlin"
        |
-    51 |   offline:
+    56 |   offline:
        |   ^^^^^^^
        |
        = help: did you mean `offline`?

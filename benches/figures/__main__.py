@@ -22,7 +22,7 @@ from table import Row, Table
 # What is measured with one stack stands together. A group is how its stack is had, and its sections in their order.
 GROUPS = [
     (lambda _: nullcontext(), {"binary": images.binary}),
-    (seven.stack, {"up": seven.up, "status": seven.status, "rest": seven.rest}),
+    (seven.stack, {"render": seven.render, "up": seven.up, "status": seven.status, "rest": seven.rest}),
     (
         edits.app,
         {

@@ -29,6 +29,31 @@ def write(folder):
     (folder / "stack.yaml").write_text(text)
 
 
+def render(bench, stack):
+    """With the tools' output kept from the time before."""
+    stack.llmdev("render")
+    taken = [timed(bench.llmdev, "render", cwd=stack.folder) for _ in range(bench.count(50))]
+    nothing = median([timed(bench.llmdev, "--version") for _ in range(bench.count(50))])
+    reading = median([read_all(stack.folder) for _ in range(bench.count(50))])
+    over = median(taken) - nothing - reading
+    yield Row(
+        f"`llmdev render` with nothing changed: median of {len(taken)}",
+        "≤ 10 ms over reading the inputs",
+        f"{ms(over)} over ({ms(median(taken))} in all, {ms(min(taken))} to {ms(max(taken))}; `llmdev --version`, which does nothing, {ms(nothing)}; "
+        f"reading the files {ms(reading)})",
+        over <= 0.010,
+    )
+
+
+def read_all(folder):
+    """Seconds that it takes to read each file once."""
+    began = time.perf_counter()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.read_bytes()
+    return time.perf_counter() - began
+
+
 def up(bench, stack):
     began = time.perf_counter()
     stack.up()

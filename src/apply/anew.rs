@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::send::Parcel;
 use super::{answer, gone};
 use crate::error::{Failure, Result};
+use crate::render::quantity;
 
 /// How it is deleted, and what becomes of what hangs on it, in words.
 type Way = (DeleteParams, &'static str);
@@ -51,6 +52,7 @@ impl Parcel<'_> {
     async fn way(&self) -> Result<Option<Way>> {
         Ok(match self.target.kind.as_str() {
             "StatefulSet" => self.way_of_stateful_set().await?,
+            "PersistentVolumeClaim" => self.way_of_claim().await?,
             "Deployment" | "DaemonSet" | "ReplicaSet" => {
                 Some((DeleteParams::foreground(), "its pods with it"))
             }
@@ -62,12 +64,8 @@ impl Parcel<'_> {
 
     /// Its pods go on running, unless the new one would not find them again.
     async fn way_of_stateful_set(&self) -> Result<Option<Way>> {
-        let live = self
-            .api
-            .get_opt(&self.target.name)
-            .await
-            .map_err(answer::unreachable)?;
-        let live = |path: &str| live.as_ref().and_then(|live| live.data.pointer(path));
+        let live = self.live().await?;
+        let live = |path: &str| live.pointer(path);
         let selector = "/spec/selector/matchLabels";
         if live(selector) == self.body.pointer(selector) {
             return Ok(Some((DeleteParams::orphan(), "its pods and volumes stay")));
@@ -75,6 +73,43 @@ impl Parcel<'_> {
         let volumes = live("/spec/persistentVolumeClaimRetentionPolicy/whenDeleted");
         let volumes_go = volumes.and_then(Value::as_str) == Some("Delete");
         Ok((!volumes_go).then(|| (DeleteParams::foreground(), "its volumes stay")))
+    }
+
+    /// A claim that no volume was ever found for holds nothing.
+    async fn way_of_claim(&self) -> Result<Option<Way>> {
+        let live = self.live().await?;
+        let pending = live["status"]["phase"] == "Pending" && live["spec"]["volumeName"].is_null();
+        Ok(pending.then(|| (DeleteParams::background(), "it held nothing yet")))
+    }
+
+    /// Leaves a claim that would become smaller the storage that it has; whether it was such a claim.
+    pub(super) async fn keep_storage(&mut self) -> Result<bool> {
+        let path = "/spec/resources/requests/storage";
+        if self.target.kind != "PersistentVolumeClaim" {
+            return Ok(false);
+        }
+        let live = self.live().await?;
+        let size = |claim: &Value| claim.pointer(path).and_then(quantity::of);
+        if live["spec"]["volumeName"].is_null() || size(&live) <= size(&self.body) {
+            return Ok(false);
+        }
+        let (Some(has), Some(wanted)) = (live.pointer(path), self.body.pointer_mut(path)) else {
+            return Ok(false);
+        };
+        wanted.clone_from(has);
+        let has = has.as_str().unwrap_or_default();
+        self.notes.push(format!(
+            "{} keeps its {has}, since a claim cannot become smaller",
+            self.target
+        ));
+        Ok(true)
+    }
+
+    /// The object as it is in the cluster; null: it is not there.
+    async fn live(&self) -> Result<Value> {
+        let live = self.api.get_opt(&self.target.name).await;
+        let live = live.map_err(answer::unreachable)?;
+        Ok(live.map_or(Value::Null, |live| live.data))
     }
 
     fn left_to_the_user(&self, status: &Status) -> Failure {

@@ -8,6 +8,9 @@ use super::Target;
 use crate::error::Failure;
 use crate::render::Object;
 
+/// What a ConfigMap or Secret may hold, in bytes.
+const LARGEST: usize = 1 << 20;
+
 /// A field that another manager has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
@@ -104,6 +107,9 @@ fn fixed(status: &Status, causes: &[StatusCause]) -> Answer {
 
 /// The failure for a refusal that llmdev has no way around.
 pub fn failure(target: &Target, object: &Object, status: &Status) -> Failure {
+    if let Some(failure) = too_large(target, object) {
+        return failure;
+    }
     let message = plain(&scrubbed(&status.message, object));
     let failure = Failure::failed(format!("the cluster refuses {target}")).cause(message);
     match (read(status), status.code) {
@@ -123,6 +129,51 @@ pub fn failure(target: &Target, object: &Object, status: &Status) -> Failure {
         .remedy("the kubeconfig's user needs more rights, or the cluster forbids such objects"),
         _ => failure.detail([format!("it comes from {}", object.origin)]),
     }
+}
+
+/// The API server's words for it depend on how much too large it is.
+fn too_large(target: &Target, object: &Object) -> Option<Failure> {
+    if !matches!(
+        (object.group(), object.kind.as_str()),
+        ("", "ConfigMap" | "Secret")
+    ) {
+        return None;
+    }
+    let encoded =
+        |field: &str| field == "binaryData" || (field == "data" && object.kind == "Secret");
+    let fields = ["data", "binaryData", "stringData"].into_iter();
+    let maps = fields.filter_map(|field| Some((field, object.value.get(field)?.as_object()?)));
+    let entries = maps.flat_map(|(field, map)| {
+        map.iter().map(move |(key, value)| {
+            let length = value.as_str().map_or(0, str::len);
+            // Of base64, what it stands for counts.
+            (
+                key,
+                if encoded(field) {
+                    length / 4 * 3
+                } else {
+                    length
+                },
+            )
+        })
+    });
+    let entries: Vec<(&String, usize)> = entries.collect();
+    let bytes: usize = entries.iter().map(|(_, bytes)| bytes).sum();
+    let (largest, _) = entries.iter().max_by_key(|(_, bytes)| bytes)?;
+    (bytes > LARGEST).then(|| {
+        Failure::config(format!("{target} is too large"))
+            .cause(format!(
+                "it has {} KiB, and a {} takes {} KiB",
+                bytes.div_ceil(1024),
+                object.kind,
+                LARGEST / 1024
+            ))
+            .detail([format!(
+                "most of it is in `{largest}`; it comes from {}",
+                object.origin
+            )])
+            .remedy("put what is no configuration into an image or onto a volume")
+    })
 }
 
 /// Fields that other managers hold.

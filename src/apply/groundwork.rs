@@ -23,16 +23,12 @@ impl Applier {
     /// # Errors
     /// As [`Applier::apply`]; a namespace that is being deleted.
     pub async fn groundwork(&self, objects: &[&Object], conflicts: Conflicts) -> Result<Outcome> {
-        let is = |object: &&Object, group: &str, kind: &str| {
-            object.group() == group && object.kind == kind
-        };
         let (namespaces, rest): (Vec<&Object>, Vec<&Object>) = objects
             .iter()
             .copied()
-            .partition(|object| is(object, "", "Namespace"));
-        let (definitions, rest): (Vec<&Object>, Vec<&Object>) = rest
-            .into_iter()
-            .partition(|object| is(object, "apiextensions.k8s.io", "CustomResourceDefinition"));
+            .partition(|object| object.group().is_empty() && object.kind == "Namespace");
+        let (definitions, rest): (Vec<&Object>, Vec<&Object>) =
+            rest.into_iter().partition(|object| is_definition(object));
         let mut outcome = self.namespaces(&namespaces, conflicts).await?;
         if !definitions.is_empty() {
             outcome.extend(self.wave(&definitions, conflicts).await?);
@@ -123,8 +119,13 @@ impl Applier {
     }
 }
 
+/// Whether it is the definition of a kind.
+pub fn is_definition(object: &Object) -> bool {
+    object.group() == "apiextensions.k8s.io" && object.kind == "CustomResourceDefinition"
+}
+
 /// The versions and kinds that a definition brings.
-fn defines(definition: &Object) -> Vec<(String, String)> {
+pub fn defines(definition: &Object) -> Vec<(String, String)> {
     let spec = &definition.value["spec"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (group, kind) = (text(&spec["group"]), text(&spec["names"]["kind"]));

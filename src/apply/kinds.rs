@@ -109,11 +109,29 @@ impl Kinds {
         });
         let groups: BTreeMap<&str, Option<Group>> =
             try_join_all(groups).await?.into_iter().collect();
-        let find = |object: &&Object| match &groups[object.api_version.as_str()] {
-            Some(group) => in_group(group, &object.kind),
-            None => Found::Unknown { near: None },
-        };
-        Ok(objects.iter().map(find).collect())
+        let mut found = Vec::new();
+        for object in objects {
+            found.push(match &groups[object.api_version.as_str()] {
+                Some(group) => in_group(group, &object.kind),
+                None => Found::Unknown {
+                    near: self.elsewhere(object).await?,
+                },
+            });
+        }
+        Ok(found)
+    }
+
+    /// The version that Kubernetes itself has the kind in, for an object of a version that it does not serve (any
+    /// more).
+    async fn elsewhere(&self, object: &Object) -> Result<Option<String>> {
+        if !is_kubernetes(object.group()) {
+            return Ok(None);
+        }
+        let all = self.all().await?;
+        let same = all
+            .iter()
+            .filter(|it| it.kind == object.kind && is_kubernetes(it.group()));
+        Ok(same.map(|it| it.api_version.clone()).next())
     }
 
     /// Waits a moment for the kinds of definitions that were just established: the API server announces them a little
@@ -251,6 +269,11 @@ fn made_by_others(kind: &KindInfo) -> bool {
             | ("apps", "ControllerRevision")
             | ("metrics.k8s.io", _)
     )
+}
+
+/// Whether a group is Kubernetes' own, and not one that was added to it.
+fn is_kubernetes(group: &str) -> bool {
+    !group.contains('.') || group.ends_with(".k8s.io")
 }
 
 fn usable(api_version: &str, list: &APIResourceList) -> Vec<Arc<KindInfo>> {

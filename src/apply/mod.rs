@@ -15,8 +15,9 @@ mod prune;
 mod remove;
 mod restart;
 mod send;
+mod unknown;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use serde_json::Value;
 pub use prune::Pruned;
 pub use remove::{Progress, Removed};
 pub use restart::Restarted;
+pub use unknown::{Skipped, note as unknown_note, refusal as unknown_refusal};
 
 use crate::error::{Failure, Result};
 use crate::owner::Owner;
@@ -136,37 +138,6 @@ impl Outcome {
         self.skipped.extend(other.skipped);
         self.notes.extend(other.notes);
     }
-
-    /// One sentence that names all that was left out.
-    pub fn skipped_note(&self) -> Option<String> {
-        let named: BTreeSet<String> = self.skipped.iter().map(Skipped::to_string).collect();
-        let list: Vec<String> = named.into_iter().collect();
-        (!list.is_empty()).then(|| {
-            format!(
-                "left out, since the cluster does not know their kinds: {}",
-                list.join(", ")
-            )
-        })
-    }
-}
-
-/// An object whose kind the cluster does not know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
-    /// Which.
-    pub target: Target,
-    /// A kind of the same API group that is spelt nearly so.
-    pub near: Option<String>,
-}
-
-impl fmt::Display for Skipped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.target.kind, self.target.name)?;
-        match &self.near {
-            Some(near) => write!(f, " ({}; is {near} meant?)", self.target.api_version),
-            None => write!(f, " ({})", self.target.api_version),
-        }
-    }
 }
 
 impl Applier {
@@ -203,10 +174,7 @@ impl Applier {
             match found {
                 Found::Known(kind) => known.push((*object, kind)),
                 Found::Unknown { near } => {
-                    outcome.skipped.push(Skipped {
-                        target: self.unknown(object),
-                        near,
-                    });
+                    outcome.skipped.push(self.skipped(object, near));
                 }
             }
         }
@@ -218,15 +186,13 @@ impl Applier {
         });
         let sent: Vec<Result<Sent>> = at_once(sends).await;
         let mut failures = Vec::new();
-        for result in sent {
+        for (result, (object, _)) in sent.into_iter().zip(&known) {
             match result {
                 Ok(Sent::Applied { applied, notes }) => {
                     outcome.applied.push(applied);
                     outcome.notes.extend(notes);
                 }
-                Ok(Sent::KindGone(target)) => {
-                    outcome.skipped.push(Skipped { target, near: None });
-                }
+                Ok(Sent::KindGone) => outcome.skipped.push(self.skipped(object, None)),
                 Err(failure) => failures.push(failure),
             }
         }
@@ -256,7 +222,7 @@ impl Applier {
             .collect())
     }
 
-    fn unknown(&self, object: &Object) -> Target {
+    fn unresolved(&self, object: &Object) -> Target {
         Target {
             api_version: object.api_version.clone(),
             kind: object.kind.clone(),
@@ -274,7 +240,7 @@ impl Applier {
         };
         Target {
             namespace: kind.namespaced.then(namespace),
-            ..self.unknown(object)
+            ..self.unresolved(object)
         }
     }
 }

@@ -24,7 +24,7 @@ pub enum Sent {
         notes: Vec<String>,
     },
     /// Its kind was taken out of the cluster since it was asked for.
-    KindGone(Target),
+    KindGone,
 }
 
 /// How an object of that name stood before.
@@ -110,7 +110,7 @@ impl Applier {
                 Next::Again => {}
                 Next::KindGone => {
                     self.kinds.forget(&object.api_version);
-                    return Ok(Sent::KindGone(parcel.target));
+                    return Ok(Sent::KindGone);
                 }
             }
         }
@@ -216,6 +216,7 @@ impl Applier {
             Answer::Raced => Ok(Next::Again),
             Answer::NoKind => Ok(Next::KindGone),
             Answer::Held(held) => parcel.yield_or_take(&held, status),
+            _ if parcel.keep_storage().await? => Ok(Next::Again),
             Answer::Fixed(fields) if parcel.standing == Standing::Ours => {
                 parcel.make_anew(&fields, status).await?;
                 Ok(Next::Again)

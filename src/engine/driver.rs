@@ -182,6 +182,7 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
         began: (Instant::now(), Utc::now()),
         said_unreachable: false,
         hooks_due: false,
+        said: None,
         conflicts: Conflicts::Refuse,
         connect,
         reports,
@@ -219,6 +220,8 @@ struct Driver {
     began: (Instant, DateTime<Utc>),
     said_unreachable: bool,
     hooks_due: bool,
+    /// The notes on what is applied that were said since the last `up`.
+    said: Option<Vec<String>>,
     conflicts: Conflicts,
     connect: watch::Sender<Option<Arc<World>>>,
     reports: mpsc::UnboundedSender<Report>,
@@ -280,6 +283,7 @@ impl Driver {
                 self.profile = profile;
                 self.waiting.push(reply);
                 self.hooks_due = true;
+                self.said = None;
                 self.rest.asked();
                 self.watch(watch);
                 self.conflicts = if force {
@@ -470,13 +474,13 @@ impl Driver {
             self.views = Some(world.views.clone());
             self.world = Some(Arc::clone(&world));
         }
-        let before = self.current.replace(Arc::clone(&prepared));
-        if before.is_none_or(|before| before.rendered.notes != prepared.rendered.notes) {
-            prepared
-                .rendered
-                .notes
+        self.current = Some(Arc::clone(&prepared));
+        let notes = &prepared.rendered.notes;
+        if self.said.as_ref() != Some(notes) {
+            notes
                 .iter()
                 .for_each(|note| self.bus.note(Level::Warning, None, note));
+            self.said = Some(notes.clone());
         }
         if let Some(watcher) = &mut self.watching {
             watcher.follow(&prepared);
@@ -517,11 +521,7 @@ impl Driver {
         };
         let (reports, bus, conflicts) = (self.reports.clone(), self.bus.clone(), self.conflicts);
         tokio::spawn(async move {
-            let applied = world
-                .applier
-                .groundwork(&prepared.groundwork(), conflicts)
-                .await;
-            let result = applied.map(|applied| stages::say(&bus, &applied));
+            let result = stages::groundwork(&world, &prepared, &bus, conflicts).await;
             let _ = reports.send(Report::Input(Box::new(Input::Grounded { run, result })));
         });
     }

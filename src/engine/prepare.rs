@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use crate::apply::{self, Skipped};
 use crate::build::{ImagePlan, Planner};
 use crate::cluster::Choice;
 use crate::cluster::room::{self, Facts};
@@ -109,6 +110,32 @@ impl Prepared {
         Ok(())
     }
 
+    /// Whether it can be applied without the objects whose kinds the cluster does not know.
+    ///
+    /// # Errors
+    /// When the stack is strict, or one of them is what a service runs as.
+    pub fn admit(&self, unknown: &[Skipped]) -> Result<()> {
+        let runs = |it: &&Skipped| {
+            let mut workloads = self.rendered.workloads.values();
+            workloads.any(|index| {
+                let object = &self.rendered.objects[*index];
+                object.origin == it.origin && object.name == it.target.name
+            })
+        };
+        let refused: Vec<_> = unknown
+            .iter()
+            .filter(|it| self.stack.strict || runs(it))
+            .collect();
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let failure = apply::unknown_refusal(refused.into_iter());
+        Err(match self.stack.strict {
+            true => failure.cause("stack.yaml says `strict: true`"),
+            false => failure.cause("a service cannot run without it"),
+        })
+    }
+
     /// What the machine has to know of it.
     pub fn targets(&self) -> Vec<Target> {
         self.stack.ids().map(|id| self.target(id)).collect()
@@ -211,4 +238,67 @@ pub fn in_order(
 
 fn is_gated(object: &Object) -> bool {
     GATED.contains(&object.kind.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_kind_is_refused_by_the_strict_and_where_a_service_is_one() {
+        let object = |kind: &str, line: u32| Object {
+            api_version: "apps/v1".into(),
+            kind: kind.into(),
+            name: "web".into(),
+            namespace: None,
+            value: json!({}),
+            service: None,
+            origin: format!("k8s/a.yaml:{line}"),
+        };
+        let unknown = |object: &Object| Skipped {
+            target: apply::Target {
+                api_version: object.api_version.clone(),
+                kind: object.kind.clone(),
+                namespace: None,
+                name: object.name.clone(),
+            },
+            near: None,
+            origin: object.origin.clone(),
+        };
+        let (workload, other) = (object("Deployment", 1), object("ServiceMonitor", 9));
+        let skipped = [unknown(&workload), unknown(&other)];
+        let refused = |strict: bool, skipped: &[Skipped]| {
+            let strict = if strict { "strict: true\n" } else { "" };
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("a.yaml"), "").unwrap();
+            let text = format!(
+                "apiVersion: llmdev/v1\nname: x\nrender: [manifests: [a.yaml]]\nservices: {{web: {{}}}}\n{strict}"
+            );
+            let stack = crate::stack::parse(&text, &folder.path().join("stack.yaml"), None);
+            let prepared = Prepared {
+                stack: Arc::new(stack.unwrap()),
+                plans: BTreeMap::new(),
+                synced: BTreeMap::new(),
+                rendered: Rendered {
+                    objects: vec![workload.clone(), other.clone()],
+                    workloads: BTreeMap::from([(ServiceId(0), 0)]),
+                    ..Rendered::default()
+                },
+            };
+            let failure = prepared.admit(skipped).err()?;
+            Some(format!("{}\n{}", failure.line(), failure.detail.join("\n")))
+        };
+        assert_eq!(refused(false, &skipped[1..]), None);
+        assert_eq!(refused(true, &[]), None);
+        insta::assert_snapshot!(refused(true, &skipped[1..]).unwrap(), @"
+        the cluster does not know the kind of an object: stack.yaml says `strict: true`
+        ServiceMonitor web (apps/v1)  k8s/a.yaml:9
+        ");
+        insta::assert_snapshot!(refused(false, &skipped).unwrap(), @"
+        the cluster does not know the kind of an object: a service cannot run without it
+        Deployment web (apps/v1)  k8s/a.yaml:1
+        ");
+    }
 }

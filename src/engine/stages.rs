@@ -224,9 +224,32 @@ fn to_be_ready(applied: Applied) -> ready::TargetObject {
     }
 }
 
-/// Says what was done beyond plain applying.
-pub fn say(bus: &Bus, outcome: &apply::Outcome) {
-    for note in outcome.notes.iter().cloned().chain(outcome.skipped_note()) {
+/// Applies all that waits for nothing, after a look at whether the cluster knows what it is asked for.
+///
+/// # Errors
+/// As [`apply::Applier::groundwork`]; kinds that the cluster does not know, where the stack is strict or a service
+/// needs them.
+pub async fn groundwork(
+    world: &World,
+    prepared: &Prepared,
+    bus: &Bus,
+    conflicts: Conflicts,
+) -> Result<()> {
+    let all: Vec<_> = prepared.rendered.objects.iter().collect();
+    let unknown = world.applier.unknown(&all).await?;
+    prepared.admit(&unknown)?;
+    if let Some(note) = world.unsaid(apply::unknown_note(&unknown)) {
         bus.note(Level::Warning, None, note);
+    }
+    let objects = prepared.groundwork();
+    let outcome = world.applier.groundwork(&objects, conflicts).await?;
+    say(bus, &outcome);
+    Ok(())
+}
+
+/// Says what was done beyond plain applying.
+fn say(bus: &Bus, outcome: &apply::Outcome) {
+    for note in &outcome.notes {
+        bus.note(Level::Warning, None, note.clone());
     }
 }

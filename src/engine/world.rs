@@ -52,6 +52,8 @@ pub struct World {
     pub images: tokio::sync::RwLock<()>,
     /// Whether it was said since the last `up` that images get in the slower way.
     said_slow: AtomicBool,
+    /// What was said since the last `up` of kinds that the cluster does not know.
+    said_unknown: Mutex<Option<String>>,
     /// A build that waits for its turn.
     pub turns: Semaphore,
     /// Held by whoever builds a reference, so that no two build the same.
@@ -110,6 +112,7 @@ impl World {
             keeper,
             images: tokio::sync::RwLock::default(),
             said_slow: AtomicBool::new(false),
+            said_unknown: Mutex::default(),
             turns: Semaphore::new(BUILDS),
             building: tokio::sync::Mutex::default(),
             facts: Mutex::new(Arc::new(facts)),
@@ -123,16 +126,25 @@ impl World {
         !self.said_slow.swap(true, Ordering::Relaxed)
     }
 
+    /// The note on kinds that the cluster does not know, unless it was said since the last `up`.
+    pub fn unsaid(&self, unknown: Option<String>) -> Option<String> {
+        let mut said = lock(&self.said_unknown);
+        let news = unknown.clone().filter(|_| *said != unknown);
+        *said = unknown;
+        news
+    }
+
     /// Asks the cluster anew what it has.
     pub async fn look_around(&self) {
         self.said_slow.store(false, Ordering::Relaxed);
+        *lock(&self.said_unknown) = None;
         let facts = Facts::ask(&self.cluster.client, &self.owner).await;
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+        *lock(&self.facts) = Arc::new(facts);
     }
 
     /// What the cluster had when it was last asked.
     pub fn facts(&self) -> Arc<Facts> {
-        Arc::clone(&self.facts.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.facts))
     }
 
     /// Waits until nobody else builds a reference, and keeps others from it until the guard is dropped.
@@ -194,4 +206,8 @@ pub type Changed = Box<dyn Fn(ForwardChange) + Send + Sync>;
 /// What went wrong where only one thing can have: the world was not there yet.
 pub fn not_connected() -> Failure {
     Failure::environment("there is no connection to the cluster yet").remedy("llmdev up")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

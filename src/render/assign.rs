@@ -176,9 +176,13 @@ fn none_matches(what: String, name: &str, objects: &[Object]) -> Failure {
         .collect();
     let near = nearest(name, workloads.iter().map(|object| object.name.as_str()));
     let near = near.and_then(|near| workloads.iter().find(|object| object.name == near));
-    let remedy = match near {
-        Some(object) => format!("if {0} is meant, say `workload: {0}`", object.id()),
-        None => "name it with `workload: kind/name`, or say `workload: none`".to_owned(),
+    let remedy = match (misspelt(name, objects), near) {
+        (Some((object, kind)), _) => format!(
+            "{0} has the kind {1}: if {kind} is meant, write that",
+            object.origin, object.kind
+        ),
+        (None, Some(object)) => format!("if {0} is meant, say `workload: {0}`", object.id()),
+        (None, None) => "name it with `workload: kind/name`, or say `workload: none`".to_owned(),
     };
     let failure = Failure::config(what).remedy(remedy);
     if workloads.is_empty() {
@@ -189,6 +193,14 @@ fn none_matches(what: String, name: &str, objects: &[Object]) -> Failure {
             .iter()
             .map(|object| format!("{}  ({})", object.id(), object.origin)),
     )
+}
+
+/// An object of that name whose kind is nearly one that runs pods, and that kind.
+fn misspelt<'a>(name: &str, objects: &'a [Object]) -> Option<(&'a Object, &'static str)> {
+    let mut strangers = objects.iter().filter(|object| {
+        pods::template_path(object).is_none() && resemblance(&object.name, name) > 0
+    });
+    strangers.find_map(|object| Some((object, nearest(&object.kind, pods::kinds())?)))
 }
 
 fn several_match(stack: &Stack, id: ServiceId, indices: &[usize], objects: &[Object]) -> Failure {

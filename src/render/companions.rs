@@ -70,7 +70,8 @@ fn single(mut users: impl Iterator<Item = Option<ServiceId>>) -> Option<ServiceI
     users.all(|other| other == Some(first)).then_some(first)
 }
 
-fn selects(selector: &Value, template: &Value) -> bool {
+/// Whether a selector's labels are all on a pod template.
+pub fn selects(selector: &Value, template: &Value) -> bool {
     let Some(wanted) = selector.as_object().filter(|wanted| !wanted.is_empty()) else {
         return false;
     };

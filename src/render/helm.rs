@@ -1,27 +1,37 @@
 //! `helm template` of a chart in the repository.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::json;
 use tokio::process::Command;
 
 use super::Step;
 use super::keep::{Keep, Output};
 use super::kustomize::{find, identity, output_of, step_of};
+use super::object::{child, text};
 use crate::error::{Failure, Result};
 use crate::stack::{HelmRelease, Stack};
 
+/// Kinds that are in no namespace, as far as charts commonly have them.
+const CLUSTER_SCOPED: [&str; 11] = [
+    "APIService",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "IngressClass",
+    "MutatingWebhookConfiguration",
+    "Namespace",
+    "PersistentVolume",
+    "PriorityClass",
+    "StorageClass",
+    "ValidatingWebhookConfiguration",
+];
+
 /// Renders a release. Hooks and tests are left out, with a note that names them.
 pub async fn render(stack: &Stack, release: &HelmRelease, cache: &Path) -> Result<Step> {
-    let tool = find("helm", &std::env::var_os("PATH").unwrap_or_default()).ok_or_else(|| {
-        Failure::environment("helm is not installed")
-            .cause(format!(
-                "`render` of stack.yaml has the chart of {}",
-                release.release
-            ))
-            .remedy("install helm (https://helm.sh/docs/intro/install)")
-    })?;
+    let tool = tool(&std::env::var_os("PATH").unwrap_or_default(), release)?;
     for values in &release.values {
         if !values.is_file() {
             let what = format!("the values file {} is not there", values.display());
@@ -39,7 +49,10 @@ pub async fn render(stack: &Stack, release: &HelmRelease, cache: &Path) -> Resul
             let mut command = Command::new(&tool);
             command.args(&words);
             let failed = format!("helm cannot render the release {}", release.release);
-            let output = without_hooks(output_of(command, &failed).await?);
+            let output = output_of(command, &failed).await;
+            let mut output = output.map_err(|failure| with_a_way_on(failure, release))?;
+            without_hooks(&mut output);
+            in_namespace(&mut output, release);
             match keep {
                 Some(keep) => keep.put(output),
                 None => output,
@@ -53,6 +66,26 @@ pub async fn render(stack: &Stack, release: &HelmRelease, cache: &Path) -> Resul
         &format!("helm {}", release.release),
         inputs,
     ))
+}
+
+fn tool(path: &OsStr, release: &HelmRelease) -> Result<PathBuf> {
+    find("helm", path).ok_or_else(|| {
+        Failure::environment("helm is not installed")
+            .cause(format!(
+                "`render` of stack.yaml has the chart of {}",
+                release.release
+            ))
+            .remedy("install helm (https://helm.sh/docs/intro/install)")
+    })
+}
+
+/// A chart that needs others brings them in its folder `charts`.
+fn with_a_way_on(failure: Failure, release: &HelmRelease) -> Failure {
+    if failure.line().contains("missing in charts/ directory") {
+        let fetch = format!("helm dependency build {}", release.chart.display());
+        return failure.remedy(fetch);
+    }
+    failure
 }
 
 fn words(stack: &Stack, release: &HelmRelease) -> Vec<String> {
@@ -100,24 +133,70 @@ fn tree(dir: &Path, files: &mut BTreeSet<PathBuf>) {
     }
 }
 
-fn without_hooks(mut output: Output) -> Output {
-    let mut left_out = Vec::new();
+/// Hooks belong to an installation's steps, which there are none of here; tests are run by `helm test`.
+fn without_hooks(output: &mut Output) {
+    let (mut hooks, mut tests) = (Vec::new(), Vec::new());
     output.documents.retain(|document| {
-        let hook = document.pointer("/metadata/annotations/helm.sh~1hook");
-        let Some(hook) = hook.and_then(Value::as_str) else {
+        let hook = text(&document.value, "/metadata/annotations/helm.sh~1hook");
+        let Some(hook) = hook else {
             return true;
         };
-        let name = document
-            .pointer("/metadata/name")
-            .and_then(Value::as_str)
-            .unwrap_or("?");
-        left_out.push(format!("{name} ({hook})"));
+        let name = text(&document.value, "/metadata/name").unwrap_or_default();
+        if hook.starts_with("test") {
+            tests.push(name);
+        } else {
+            hooks.push(format!("{name} ({hook})"));
+        }
         false
     });
-    if !left_out.is_empty() {
-        output
-            .warnings
-            .push(format!("hooks are not run: {}", left_out.join(", ")));
+    if !hooks.is_empty() {
+        let line = format!("hooks are not run: {}", hooks.join(", "));
+        output.warnings.push(line);
     }
-    output
+    if !tests.is_empty() {
+        let line = format!("tests are left out: {}", tests.join(", "));
+        output.warnings.push(line);
+    }
+}
+
+/// What names no namespace goes to the release's, as with `helm install`. For what is in no namespace it means nothing.
+fn in_namespace(output: &mut Output, release: &HelmRelease) {
+    let Some(namespace) = &release.namespace else {
+        return;
+    };
+    for document in &mut output.documents {
+        let named = text(&document.value, "/metadata/namespace").is_some();
+        let kind = text(&document.value, "/kind").unwrap_or_default();
+        if named || CLUSTER_SCOPED.contains(&kind.as_str()) {
+            continue;
+        }
+        if let Some(metadata) = child(&mut document.value, "metadata") {
+            metadata["namespace"] = json!(namespace);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn helm_is_needed_for_a_chart_only() {
+        let release = HelmRelease {
+            release: "router".into(),
+            chart: "charts/router".into(),
+            values: Vec::new(),
+            set: std::collections::BTreeMap::new(),
+            namespace: None,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let failure = tool(dir.path().as_os_str(), &release).unwrap_err();
+        assert_eq!(failure.kind, crate::error::Kind::Environment);
+        assert_eq!(
+            failure.line(),
+            "helm is not installed: `render` of stack.yaml has the chart of router"
+        );
+        std::fs::write(dir.path().join("helm"), "").unwrap();
+        assert!(tool(dir.path().as_os_str(), &release).is_ok());
+    }
 }

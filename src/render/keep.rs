@@ -13,9 +13,18 @@ use serde_json::Value;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Output {
     /// The objects.
-    pub documents: Vec<Value>,
+    pub documents: Vec<Document>,
     /// Lines of its stderr, although it did not fail.
     pub warnings: Vec<String>,
+}
+
+/// An object that a tool printed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Document {
+    /// The template that it is from, where the tool says that.
+    pub template: Option<String>,
+    /// What it says.
+    pub value: Value,
 }
 
 /// A place for one step's output. The last one only is kept, so the folder does not grow.

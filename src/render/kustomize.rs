@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::keep::{Keep, Output};
+use super::keep::{Document, Keep, Output};
 use super::{Source, Step, aside, inputs, yaml};
 use crate::error::{Failure, Result};
 use crate::stack::Stack;
@@ -49,9 +49,12 @@ pub async fn render(stack: &Stack, dir: &Path, cache: &Path) -> Result<Step> {
 
 /// What a tool said, as a step.
 pub fn step_of(output: Output, origin: &str, inputs: Vec<PathBuf>) -> Step {
-    let number = |(index, value)| Source {
-        value,
-        origin: format!("{origin}, document {}", index + 1),
+    let number = |(index, document): (usize, Document)| Source {
+        value: document.value,
+        origin: match document.template {
+            Some(template) => format!("{origin}, {template}"),
+            None => format!("{origin}, document {}", index + 1),
+        },
     };
     Step {
         sources: output
@@ -123,7 +126,7 @@ pub async fn output_of(mut command: Command, failed: &str) -> Result<Output> {
         })?;
     let lines: Vec<String> = String::from_utf8_lossy(&output.stderr)
         .lines()
-        .filter(|line| !line.trim().is_empty())
+        .filter(|line| !line.trim().is_empty() && !line.starts_with("Use --debug flag"))
         .map(str::to_owned)
         .collect();
     if !output.status.success() {
@@ -133,20 +136,37 @@ pub async fn output_of(mut command: Command, failed: &str) -> Result<Output> {
     }
     let text = String::from_utf8(output.stdout)
         .map_err(|_| Failure::config(failed).cause("its output is not text in UTF-8"))?;
+    let printed: Vec<&str> = text.lines().collect();
     let documents = yaml::documents(&text).map_err(|error| {
-        let line = text.lines().nth(error.line - 1).unwrap_or_default();
+        let line = printed.get(error.line - 1).copied().unwrap_or_default();
+        let place = match template_of(&printed, error.line) {
+            Some(template) => format!("what {template} comes to"),
+            None => format!("line {} of its output", error.line),
+        };
         Failure::config(failed)
-            .cause(format!("line {} of its output: {}", error.line, error.what))
+            .cause(format!("{place} is not good YAML: {}", error.what))
             .detail([line])
     })?;
-    let documents = documents
-        .into_iter()
-        .map(|document| document.value)
-        .collect();
+    let documents = documents.into_iter().map(|document| Document {
+        template: template_of(&printed, document.line).map(str::to_owned),
+        value: document.value,
+    });
+    let documents = documents.collect();
     Ok(Output {
         documents,
         warnings: lines,
     })
+}
+
+/// Helm writes `# Source: chart/templates/a.yaml` above each document.
+fn template_of<'a>(lines: &[&'a str], line: usize) -> Option<&'a str> {
+    let before = lines.get(..line).unwrap_or(lines);
+    let own = before
+        .iter()
+        .rev()
+        .skip_while(|line| line.starts_with("---"));
+    let mut own = own.take_while(|line| !line.starts_with("---"));
+    own.find_map(|line| line.strip_prefix("# Source: "))
 }
 
 #[cfg(test)]

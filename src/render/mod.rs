@@ -19,6 +19,7 @@ pub mod quantity;
 pub mod requests;
 mod scalar;
 mod secrets;
+mod shrink;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -108,7 +109,7 @@ pub async fn render(
         rendered.notes.extend(made.notes);
         rendered.inputs.extend(made.inputs);
     }
-    rendered.objects = object::parse(sources)?;
+    rendered.objects = object::parse(&stack.namespace, sources)?;
     finish(stack, owner, images, &mut rendered)?;
     rendered.inputs.sort();
     rendered.inputs.dedup();
@@ -129,13 +130,19 @@ fn finish(
     images: &BTreeMap<String, String>,
     rendered: &mut Rendered,
 ) -> Result<()> {
+    shrink::adapt(
+        &stack.dev,
+        &stack.namespace,
+        &mut rendered.objects,
+        &mut rendered.notes,
+    );
     assign::services(stack, rendered)?;
     rendered.inputs.extend(secrets::set(
         stack,
         &mut rendered.objects,
         &mut rendered.notes,
     )?);
-    images::set(stack, images, rendered);
+    images::set(stack, images, rendered)?;
     fast::adapt(stack, rendered);
     fit::halve(stack, rendered);
     config::annotate(&mut rendered.objects, &stack.namespace);

@@ -47,12 +47,12 @@ impl Object {
 }
 
 /// Reads what an object is; `List`s are opened.
-pub(super) fn parse(sources: Vec<Source>) -> Result<Vec<Object>> {
+pub(super) fn parse(namespace: &str, sources: Vec<Source>) -> Result<Vec<Object>> {
     let mut objects = Vec::new();
     for source in sources {
         open(source, &mut objects)?;
     }
-    refuse_twins(&objects)?;
+    refuse_twins(&objects, namespace)?;
     Ok(objects)
 }
 
@@ -105,13 +105,13 @@ fn named(value: Value, origin: String) -> Result<Object> {
     })
 }
 
-fn refuse_twins(objects: &[Object]) -> Result<()> {
+fn refuse_twins(objects: &[Object], namespace: &str) -> Result<()> {
     let mut seen = HashMap::new();
     for object in objects {
         let key = (
             object.group(),
             &object.kind,
-            &object.namespace,
+            object.namespace_or(namespace),
             &object.name,
         );
         if let Some(first) = seen.insert(key, object) {
@@ -163,7 +163,7 @@ mod tests {
         let pod =
             |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}});
         let list = json!({"apiVersion": "v1", "kind": "List", "items": [pod("a"), pod("b")]});
-        let objects = parse(vec![source(list)]).unwrap();
+        let objects = parse("default", vec![source(list)]).unwrap();
         assert_eq!(objects[1].origin, "k8s/a.yaml:3, item 2");
         assert_eq!(objects[1].id(), "pod/b");
     }
@@ -190,7 +190,10 @@ mod tests {
             (json!([1]), "k8s/a.yaml:3 is not a Kubernetes object"),
         ];
         for (value, what) in table {
-            assert_eq!(parse(vec![source(value)]).unwrap_err().what, what);
+            assert_eq!(
+                parse("default", vec![source(value)]).unwrap_err().what,
+                what
+            );
         }
     }
 
@@ -199,13 +202,22 @@ mod tests {
         let one = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}});
         let mut two = one.clone();
         two["apiVersion"] = json!("apps/v1beta1");
-        let failure = parse(vec![source(one.clone()), source(two)]).unwrap_err();
+        let failure = parse("default", vec![source(one.clone()), source(two)]).unwrap_err();
         assert_eq!(
             failure.line(),
             "deployment/x is rendered twice: once in k8s/a.yaml:3, once in k8s/a.yaml:3"
         );
+        let mut said = one.clone();
+        said["metadata"]["namespace"] = json!("default");
+        assert!(parse("default", vec![source(one.clone()), source(said.clone())]).is_err());
+        assert!(parse("other", vec![source(one.clone()), source(said)]).is_ok());
         let mut other = one.clone();
         other["apiVersion"] = json!("example.org/v1");
-        assert_eq!(parse(vec![source(one), source(other)]).unwrap().len(), 2);
+        assert_eq!(
+            parse("default", vec![source(one), source(other)])
+                .unwrap()
+                .len(),
+            2
+        );
     }
 }

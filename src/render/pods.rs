@@ -16,6 +16,11 @@ const KINDS: [(&str, &str, &str); 8] = [
     ("batch", "CronJob", "/spec/jobTemplate/spec/template"),
 ];
 
+/// The names of the kinds that run pods.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|(_, kind, _)| *kind)
+}
+
 /// The fields of a pod's spec that hold containers.
 pub const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 

@@ -78,7 +78,8 @@ fn targets(secret: &SecretSpec, objects: &[Object]) -> Result<Vec<usize>> {
         .collect())
 }
 
-fn rank(rendered: &str, name: &str) -> u32 {
+/// How near a rendered name is to one from before an overlay's prefix and suffix and kustomize's hash. 0: not at all.
+pub fn rank(rendered: &str, name: &str) -> u32 {
     let unhashed = match rendered.rsplit_once('-') {
         Some((before, hash)) if is_hash(hash) => before,
         _ => rendered,

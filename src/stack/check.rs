@@ -60,6 +60,7 @@ pub fn check(file: StackFile, root: &Path, path: &Path, report: &mut Report) -> 
         secrets: secrets.collect(),
         hooks: file.hooks,
         dev: file.dev,
+        strict: file.strict,
     }
 }
 
@@ -101,6 +102,7 @@ fn service(file: ServiceFile, names: &Names<'_>, root: &Path, report: &mut Repor
         name: file.name.it,
         build: file.build.map(|it| build(it, names, root, report)),
         workload: file.workload,
+        image_in: file.image_in,
         depends_on,
         forwards: file
             .forwards

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::cluster::cluster;
-use super::decode::{At, Fields, expected, list, map, one_of, path, raw, read, read_raw, value};
+use super::decode::{
+    At, Fields, boolean, count, expected, list, map, one_of, path, raw, read, read_raw, value,
+};
 use super::diagnostic::{Diagnostic, Report};
 use super::scalar;
 use super::service::{ServiceFile, service};
@@ -21,6 +23,7 @@ pub const TOP: &[&str] = &[
     "secrets",
     "hooks",
     "dev",
+    "strict",
     "profiles",
 ];
 /// The keys of a render step; each step has exactly one.
@@ -32,7 +35,13 @@ pub const SECRET: &[&str] = &["name", "envFile", "keys"];
 /// The keys of `hooks`.
 pub const HOOKS: &[&str] = &["beforeBuild", "afterReady"];
 /// The keys of the stack's `dev`.
-pub const DEV: &[&str] = &["resources"];
+pub const DEV: &[&str] = &[
+    "resources",
+    "replicas",
+    "storage",
+    "accessModes",
+    "loadBalancer",
+];
 
 /// The whole file. What could not be read has been reported, and is empty or absent here.
 #[derive(Debug, Default)]
@@ -55,6 +64,8 @@ pub struct StackFile {
     pub hooks: Hooks,
     /// `dev`.
     pub dev: Dev,
+    /// `strict`.
+    pub strict: bool,
 }
 
 /// A step of `render`, paths as written.
@@ -129,6 +140,10 @@ pub fn decode(root: &Node, report: &mut Report) -> StackFile {
     let dev = fields
         .entry("dev")
         .map_or_else(Dev::default, |entry| dev(entry, report));
+    let strict = fields
+        .get("strict")
+        .and_then(|node| boolean(node, report))
+        .unwrap_or(false);
     StackFile {
         name: name.map(|name| name.it).unwrap_or_default(),
         cluster,
@@ -139,6 +154,7 @@ pub fn decode(root: &Node, report: &mut Report) -> StackFile {
         secrets,
         hooks,
         dev,
+        strict,
     }
 }
 
@@ -300,10 +316,19 @@ fn dev(entry: &Entry, report: &mut Report) -> Dev {
         return Dev::default();
     };
     let words = [("fit", Resources::Fit), ("half", Resources::Half)];
+    let mut asked = |key, word| {
+        let node = fields.get(key);
+        node.and_then(|node| one_of(node, &[(word, true)], report))
+            .unwrap_or(false)
+    };
     Dev {
+        shrink_storage: asked("storage", "shrink"),
+        single_access: asked("accessModes", "single"),
+        cluster_ip: asked("loadBalancer", "clusterIP"),
         resources: fields
             .get("resources")
             .and_then(|node| one_of(node, &words, report)),
+        replicas: fields.get("replicas").and_then(|node| count(node, report)),
     }
 }
 

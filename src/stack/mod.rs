@@ -8,6 +8,7 @@ pub mod diagnostic;
 mod file;
 pub mod graph;
 mod paths;
+mod place;
 mod profile;
 mod read;
 mod scalar;
@@ -16,6 +17,7 @@ mod service;
 mod tree;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
+pub use place::{FieldPath, ImagePlace};
 pub use profile::Selection;
 pub use read::{API_VERSION, FILE_NAME, find, parse, parse_with, read, read_with};
 pub use scalar::duration;
@@ -49,6 +51,8 @@ pub struct Stack {
     pub hooks: Hooks,
     /// What a developer's machine cannot give is adapted.
     pub dev: Dev,
+    /// A kind that the cluster does not know is an error, and not left out.
+    pub strict: bool,
 }
 
 /// A service's place in [`Stack::services`].
@@ -148,6 +152,8 @@ pub struct Service {
     pub build: Option<BuildSpec>,
     /// What runs it.
     pub workload: WorkloadSpec,
+    /// Where its image is named beside containers.
+    pub image_in: Vec<ImagePlace>,
     /// Gates applying, never building.
     pub depends_on: Vec<ServiceId>,
     /// Local ports.
@@ -276,6 +282,14 @@ pub struct Hooks {
 pub struct Dev {
     /// What becomes of the containers' requests.
     pub resources: Option<Resources>,
+    /// No workload has more replicas.
+    pub replicas: Option<u32>,
+    /// `storage: shrink`: claims ask for 1Gi at most.
+    pub shrink_storage: bool,
+    /// `accessModes: single`: claims ask for what one node can give.
+    pub single_access: bool,
+    /// `loadBalancer: clusterIP`: no Service asks for an address from outside.
+    pub cluster_ip: bool,
 }
 
 /// `dev.resources`.

@@ -36,6 +36,7 @@ fn top() -> Value {
         "secrets": list("Secrets whose values come from a file that is not in the repository.", secret(), 0),
         "hooks": hooks(),
         "dev": dev(),
+        "strict": boolean("Whether an object of a kind that the cluster does not know is an error. Default: it is left out, and `llmdev up` says so."),
         "profiles": {
             "type": ["object", "null"],
             "description": "Changes to this file by name. `-p NAME` activates one; otherwise those hold whose `activate` does.",
@@ -139,6 +140,7 @@ fn service() -> Value {
             "pattern": "^(none|[A-Za-z]+/.+)$",
             "description": "What runs the service, such as `deployment/litellm`, or `none` for an image that no workload names. Default: the workload of the service's name, prefix and suffix of an overlay allowed for.",
         },
+        "imageIn": list("Where the image that is built is named beside containers: env values, ConfigMap entries, fields of other kinds.", place(), 0),
         "dependsOn": list("Services that must be ready before this one is applied. Builds do not wait.", text("A service."), 0),
         "forward": list("Ports on this machine.", forward(), 0),
         "sync": list("Changed files that go into the running container without a build.", sync(), 0),
@@ -152,6 +154,19 @@ fn service() -> Value {
         }), &[]),
     });
     shape("A service.", keys, &[])
+}
+
+fn place() -> Value {
+    let env = json!({ "env": variable("The environment variable, in any container, whose value is the image.") });
+    let field = json!({
+        "kind": { "type": "string", "pattern": "^[A-Z][A-Za-z0-9]*$", "description": "The kind of the objects, such as `ConfigMap`." },
+        "name": text("The object's name in the manifests, before an overlay's prefix and suffix. Default: all objects of the kind."),
+        "path": { "type": "string", "description": "The field, such as `data.IMAGE`, `spec.steps[*].image` or `data['app.image']`." },
+    });
+    json!({ "anyOf": [
+        shape("An environment variable.", env, &["env"]),
+        shape("A field.", field, &["kind", "path"]),
+    ] })
 }
 
 fn build_keys() -> Value {
@@ -258,6 +273,10 @@ fn dev() -> Value {
             "enum": ["fit", "half", null],
             "description": "`fit`: when the nodes have less CPU than the services request, all CPU requests are lowered by one factor; limits and memory stay. `half`: CPU and memory requests are halved. Default: requests stay as they are.",
         },
+        "replicas": count("No workload has more replicas; autoscalers that would raise them, and disruption budgets that cannot be kept then, are left out. Default: as in the manifests."),
+        "storage": word_or_null("shrink", "Claims ask for 1Gi at most. Default: as in the manifests."),
+        "accessModes": word_or_null("single", "Claims for many nodes (ReadWriteMany, ReadOnlyMany) become ReadWriteOnce. Default: as in the manifests."),
+        "loadBalancer": word_or_null("clusterIP", "Services of the type LoadBalancer become ClusterIP. Default: as in the manifests."),
     });
     shape(
         "What a developer's machine cannot give is adapted, and `llmdev up` says what.",
@@ -320,6 +339,10 @@ fn count(what: &str) -> Value {
     json!({ "type": ["integer", "null"], "minimum": 1, "description": what })
 }
 
+fn word_or_null(only: &str, what: &str) -> Value {
+    json!({ "enum": [only, null], "description": what })
+}
+
 fn word() -> Value {
     json!({ "type": ["string", "number", "boolean"] })
 }
@@ -339,7 +362,7 @@ fn texts(what: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{build, cluster, file, profile, service};
+    use super::super::{build, cluster, file, place, profile, service};
     use super::*;
 
     fn keys(node: &Value) -> Vec<&str> {
@@ -385,6 +408,8 @@ mod tests {
             ),
             (&format!("{service}/sync/items/anyOf/0"), service::SYNC),
             (&format!("{service}/sync/items/anyOf/1"), service::INFER),
+            (&format!("{service}/imageIn/items/anyOf/0"), place::ENV),
+            (&format!("{service}/imageIn/items/anyOf/1"), place::FIELD),
             (&format!("{service}/dev"), service::DEV),
         ];
         for (pointer, known) in table {

@@ -6,9 +6,10 @@ use super::build::{BuildFile, build};
 use super::decode::{At, Fields, boolean, expected, list, read, read_raw, text, understood};
 use super::diagnostic::{Diagnostic, Report, nearest};
 use super::file::arguments;
+use super::place::places;
 use super::scalar::{self, Read, Wrong};
 use super::tree::{Entry, Node, Value};
-use super::{ForwardSpec, SyncAfter, SyncRule, WorkloadSpec};
+use super::{ForwardSpec, ImagePlace, SyncAfter, SyncRule, WorkloadSpec};
 
 /// From applied to ready, when nothing is said.
 const READY_TIMEOUT: Duration = Duration::from_secs(180);
@@ -17,6 +18,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(180);
 pub const SERVICE: &[&str] = &[
     "build",
     "workload",
+    "imageIn",
     "dependsOn",
     "forward",
     "sync",
@@ -51,6 +53,8 @@ pub struct ServiceFile {
     pub build: Option<BuildFile>,
     /// `workload`.
     pub workload: WorkloadSpec,
+    /// `imageIn`.
+    pub image_in: Vec<ImagePlace>,
     /// `dependsOn`.
     pub depends_on: Vec<At<String>>,
     /// `forward`.
@@ -74,6 +78,7 @@ pub fn service(entry: &Entry, report: &mut Report) -> ServiceFile {
         name: name.clone(),
         build: None,
         workload: WorkloadSpec::ByName,
+        image_in: vec![],
         depends_on: vec![],
         forwards: vec![],
         sync: vec![],
@@ -95,6 +100,13 @@ pub fn service(entry: &Entry, report: &mut Report) -> ServiceFile {
         .and_then(|node| read(node, report, workload_spec))
     {
         file.workload = workload.it;
+    }
+    if let Some(entry) = fields.entry("imageIn") {
+        if file.build.is_none() && fields.get("build").is_none() {
+            let mistake = Diagnostic::new(entry.key_span.clone(), "`imageIn` needs `build`");
+            report.add(mistake.help("it says where the image that is built is named"));
+        }
+        file.image_in = places(&entry.node, &name.it, report);
     }
     if let Some(node) = fields.get("dependsOn") {
         file.depends_on = list(node, report)

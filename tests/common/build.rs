@@ -40,6 +40,7 @@ impl Bench {
             secrets: Vec::new(),
             hooks: Hooks::default(),
             dev: Default::default(),
+            strict: false,
         };
         Bench {
             folder,
@@ -77,6 +78,7 @@ impl Bench {
                 requires: BTreeMap::new(),
             }),
             workload: WorkloadSpec::ByName,
+            image_in: Vec::new(),
             depends_on: Vec::new(),
             forwards: Vec::new(),
             sync: Vec::new(),
