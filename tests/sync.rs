@@ -335,11 +335,7 @@ fn what_cannot_be_written_is_built() {
     assert!(said.contains("link"), "{said}");
     let found = run(
         "docker",
-        &[
-            &node[..],
-            &[&format!("ls /tmp/{escaped}/x 2>&1 || true")],
-        ]
-        .concat(),
+        &[&node[..], &[&format!("ls /tmp/{escaped}/x 2>&1 || true")]].concat(),
     );
     assert!(found.contains("No such file"), "{found}");
 }

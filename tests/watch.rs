@@ -113,7 +113,9 @@ fn no_service_waits_for_the_build_of_another() {
     live.up();
     let from = live.seen();
     live.write("slow/wait", "3600");
-    until("the slow build", || (live.builds(from, "slow") > 0).then_some(()));
+    until("the slow build", || {
+        (live.builds(from, "slow") > 0).then_some(())
+    });
     live.write("quick/index.html", "one");
     served(ports[1], "/", "one");
     live.wait_until_ready("quick");

@@ -309,20 +309,24 @@ impl Agent {
 
     /// The node's containerd; none where the agent's door cannot be reached, or containerd is elsewhere.
     pub async fn containerd(&self) -> Option<Containerd> {
-        let connect = async || {
-            let door = self.door.clone()?;
-            let asked = self.run(&["sh", "-c", SNAPSHOTTER], &[]).await.ok()?;
-            let snapshotter = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
-            let dial = move || -> BoxFuture<'static, io::Result<TcpStream>> {
-                let door = Arc::clone(&door);
-                Box::pin(async move { door.dial(wire::CONTAINERD, 0).await })
-            };
-            let connected = Containerd::connect(Arc::new(dial), &snapshotter).await;
-            connected
-                .inspect_err(|error| tracing::debug!(%error, node = self.node, "no containerd"))
-                .ok()
+        self.containerd
+            .get_or_init(|| self.connect_containerd())
+            .await
+            .clone()
+    }
+
+    async fn connect_containerd(&self) -> Option<Containerd> {
+        let door = self.door.clone()?;
+        let asked = self.run(&["sh", "-c", SNAPSHOTTER], &[]).await.ok()?;
+        let snapshotter = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
+        let dial = move || -> BoxFuture<'static, io::Result<TcpStream>> {
+            let door = Arc::clone(&door);
+            Box::pin(async move { door.dial(wire::CONTAINERD, 0).await })
         };
-        self.containerd.get_or_init(connect).await.clone()
+        let connected = Containerd::connect(Arc::new(dial), &snapshotter).await;
+        connected
+            .inspect_err(|error| tracing::debug!(%error, node = self.node, "no containerd"))
+            .ok()
     }
 
     /// Puts and deletes files below a container's root, in this order; one answer for each.

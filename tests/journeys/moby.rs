@@ -14,7 +14,12 @@ fn within(test: &str) {
     };
     let run = Command::new(with_moby)
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("moby::{test}"), "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            &format!("moby::{test}"),
+            "--ignored",
+            "--nocapture",
+        ])
         .env("LLMDEV_TEST_CONTEXT", "kind-moby")
         .output()
         .unwrap();
@@ -59,7 +64,13 @@ fn containerd_and_docker_are_restarted() {
     stack.up().went_well();
     let daemon = stack.daemon();
 
-    let restart = ["exec", "moby-control-plane", "systemctl", "restart", "containerd"];
+    let restart = [
+        "exec",
+        "moby-control-plane",
+        "systemctl",
+        "restart",
+        "containerd",
+    ];
     docker(&restart);
     takes_an_edit(&stack, "after containerd");
 
@@ -70,7 +81,10 @@ fn containerd_and_docker_are_restarted() {
     let gone = std::path::Path::new("/proc").join(pid.trim());
     let deadline = std::time::Instant::now() + PATIENCE;
     while gone.exists() {
-        assert!(std::time::Instant::now() < deadline, "the engine does not end");
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the engine does not end"
+        );
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     let started = Command::new(std::env::var("LLMDEV_TEST_MOBY").unwrap())

@@ -29,6 +29,68 @@ enum Target {
     Ctr(Ctr),
 }
 
+impl Target {
+    async fn start(
+        docker: &Docker,
+        node: &Node,
+        agent: Option<Arc<Agent>>,
+        attempt: Attempt,
+    ) -> Result<Target> {
+        let containerd = match agent.filter(|_| attempt == Attempt::First) {
+            Some(agent) => agent.containerd().await,
+            None => None,
+        };
+        match containerd {
+            Some(containerd) => Store::start(node, &containerd).await.map(Target::Store),
+            None => Ctr::start(docker, node, attempt).await.map(Target::Ctr),
+        }
+    }
+
+    async fn open(&mut self, path: &str, size: u64) -> Result<()> {
+        match self {
+            Target::Store(store) => {
+                store.open(path, size);
+                Ok(())
+            }
+            Target::Ctr(ctr) => ctr.open(path, size).await,
+        }
+    }
+
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        match self {
+            Target::Store(store) => {
+                store.write(bytes).await;
+                Ok(())
+            }
+            Target::Ctr(ctr) => ctr.write(bytes).await,
+        }
+    }
+
+    async fn close(&mut self, size: u64) -> Result<()> {
+        match self {
+            Target::Store(store) => store.close().await,
+            Target::Ctr(ctr) => ctr.close(size).await,
+        }
+    }
+
+    async fn place(&mut self, image: &Image, manifest: Descriptor, bytes: Bytes) -> Result<()> {
+        match self {
+            Target::Store(store) => {
+                store.place(image, manifest, bytes);
+                Ok(())
+            }
+            Target::Ctr(ctr) => ctr.place(&image.name, manifest, bytes).await,
+        }
+    }
+
+    async fn finish(self) -> Result<Holds> {
+        match self {
+            Target::Store(store) => store.finish().await,
+            Target::Ctr(ctr) => ctr.finish().await,
+        }
+    }
+}
+
 /// An import that is under way. Dropped, it ends in the nodes as well, and leaves no image behind.
 pub struct Import {
     targets: Vec<Target>,
@@ -44,18 +106,11 @@ impl Import {
         nodes: Vec<(&Node, Option<Arc<Agent>>)>,
         attempt: Attempt,
     ) -> Result<Import> {
-        let start = async |(node, agent): (&Node, Option<Arc<Agent>>)| {
-            let containerd = match agent.filter(|_| attempt == Attempt::First) {
-                Some(agent) => agent.containerd().await,
-                None => None,
-            };
-            match containerd {
-                Some(containerd) => Store::start(node, &containerd).await.map(Target::Store),
-                None => Ctr::start(docker, node, attempt).await.map(Target::Ctr),
-            }
-        };
+        let started = nodes
+            .into_iter()
+            .map(|(node, agent)| Target::start(docker, node, agent, attempt));
         Ok(Import {
-            targets: try_join_all(nodes.into_iter().map(start)).await?,
+            targets: try_join_all(started).await?,
             placed: Vec::new(),
             bytes: 0,
         })
@@ -63,35 +118,26 @@ impl Import {
 
     /// Begins a blob; exactly `size` bytes must be [`write`](Self::write)n before [`close`](Self::close).
     pub async fn open(&mut self, path: &str, size: u64) -> Result<()> {
-        let opened = self.targets.iter_mut().map(async |target| match target {
-            Target::Store(store) => {
-                store.open(path, size);
-                Ok(())
-            }
-            Target::Ctr(ctr) => ctr.open(path, size).await,
-        });
+        let opened = self
+            .targets
+            .iter_mut()
+            .map(|target| target.open(path, size));
         try_join_all(opened).await.map(|_| ())
     }
 
     /// Writes to all nodes; the slowest one sets the pace.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.bytes += bytes.len() as u64;
-        let written = self.targets.iter_mut().map(async |target| match target {
-            Target::Store(store) => {
-                store.write(bytes.clone()).await;
-                Ok(())
-            }
-            Target::Ctr(ctr) => ctr.write(bytes.clone()).await,
-        });
+        let written = self
+            .targets
+            .iter_mut()
+            .map(|target| target.write(bytes.clone()));
         try_join_all(written).await.map(|_| ())
     }
 
     /// Ends a blob of that size.
     pub async fn close(&mut self, size: u64) -> Result<()> {
-        let closed = self.targets.iter_mut().map(async |target| match target {
-            Target::Store(store) => store.close().await,
-            Target::Ctr(ctr) => ctr.close(size).await,
-        });
+        let closed = self.targets.iter_mut().map(|target| target.close(size));
         try_join_all(closed).await.map(|_| ())
     }
 
@@ -107,16 +153,10 @@ impl Import {
     /// written before.
     pub async fn place(&mut self, image: &Image, manifest: Descriptor, bytes: Bytes) -> Result<()> {
         self.bytes += bytes.len() as u64;
-        let placed = self.targets.iter_mut().map(async |target| match target {
-            Target::Store(store) => {
-                store.place(image, manifest.clone(), bytes.clone());
-                Ok(())
-            }
-            Target::Ctr(ctr) => {
-                ctr.place(&image.name, manifest.clone(), bytes.clone())
-                    .await
-            }
-        });
+        let placed = self
+            .targets
+            .iter_mut()
+            .map(|target| target.place(image, manifest.clone(), bytes.clone()));
         try_join_all(placed).await?;
         self.placed.push((image.name.clone(), manifest));
         Ok(())
@@ -124,10 +164,7 @@ impl Import {
 
     /// Ends it; the answer is what each node holds after it, and which digests were meant.
     pub async fn finish(self) -> Result<(Vec<Holds>, Vec<(String, Descriptor)>)> {
-        let ends = self.targets.into_iter().map(async |target| match target {
-            Target::Store(store) => store.finish().await,
-            Target::Ctr(ctr) => ctr.finish().await,
-        });
+        let ends = self.targets.into_iter().map(Target::finish);
         Ok((try_join_all(ends).await?, self.placed))
     }
 }

@@ -164,11 +164,9 @@ impl Loader {
     }
 
     async fn import(&self, attempt: Attempt) -> Result<Import> {
-        let nodes = self
-            .nodes
-            .iter()
-            .map(async |node| (node, self.agent(node).await));
-        Import::start(&self.docker, join_all(nodes).await, attempt).await
+        let agents = join_all(self.nodes.iter().map(|node| self.agent(node))).await;
+        let nodes = self.nodes.iter().zip(agents).collect();
+        Import::start(&self.docker, nodes, attempt).await
     }
 
     /// Loads images that Docker has into all nodes, and verifies that they arrived.
@@ -295,10 +293,12 @@ impl Loader {
             return Ok(holds);
         }
         let begun = Instant::now();
+        let agents = join_all(self.nodes.iter().map(|node| self.agent(node))).await;
         let all = self
             .nodes
             .iter()
-            .map(async |node| Holds::ask(&self.docker, node, self.agent(node).await, cancel).await);
+            .zip(agents)
+            .map(|(node, agent)| Holds::ask(&self.docker, node, agent, cancel));
         let holds = try_join_all(all).await?;
         *lock(&self.seen) = Some(holds.clone());
         *asked = Some(begun);

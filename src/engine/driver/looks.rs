@@ -1,0 +1,162 @@
+//! What the cluster says, told to the machine; and what the machine says, told to whoever looks.
+
+use super::Driver;
+use crate::engine::machine::{Input, Row};
+use crate::engine::old_pod::OldPod;
+use crate::engine::rows;
+use crate::error::{Failure, Kind};
+use crate::event::{Level, Phase, ServiceStatus, Status, Timing};
+use crate::ready;
+use crate::ready::Readiness;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Driver {
+    /// Tells the machine what the cluster says of each service that is applied, where that is news.
+    pub(super) fn look(&mut self) {
+        let Some(views) = &mut self.views else { return };
+        let view = Arc::clone(&views.borrow_and_update());
+        self.say_reachable(view.unreachable.as_deref());
+        let now = k8s_openapi::jiff::Timestamp::now();
+        let (mut news, mut old_pods) = (Vec::new(), Vec::new());
+        for (service, (target, told)) in &mut self.applied {
+            let mut readiness = ready::readiness(&view, target, now);
+            if matches!(readiness, Readiness::Failed(_))
+                && let Some(old) = OldPod::of(&view, target, now)
+            {
+                readiness = Readiness::waiting(old.reason());
+                old_pods.push((service.clone(), old));
+            }
+            if told.as_ref() != Some(&readiness) {
+                *told = Some(readiness.clone());
+                news.push((service.clone(), readiness));
+            }
+        }
+        for (service, old) in old_pods {
+            self.replace(service, old);
+        }
+        for (service, readiness) in news {
+            if readiness == Readiness::Ready {
+                let began = self
+                    .extra
+                    .get_mut(&service)
+                    .and_then(|extra| extra.starting.take());
+                if let Some(began) = began {
+                    self.took(&service, "start", began.elapsed());
+                }
+            }
+            self.give(Input::Readiness { service, readiness });
+        }
+    }
+
+    /// Deletes a pod that is in its successor's way, once.
+    pub(super) fn replace(&mut self, service: String, old: OldPod) {
+        let Some(world) = self.world.clone() else {
+            return;
+        };
+        if !self.replaced.insert(old.uid.clone()) {
+            return;
+        }
+        let bus = self.bus.clone();
+        tokio::spawn(async move {
+            match old.delete(world.cluster.client.clone()).await {
+                Ok(()) => bus.note(Level::Warning, Some(&service), old.note()),
+                Err(error) => {
+                    let failure = Failure::failed(old.reason()).because(error);
+                    bus.note(Level::Error, Some(&service), failure.line());
+                }
+            }
+        });
+    }
+
+    pub(super) fn say_reachable(&mut self, unreachable: Option<&str>) {
+        match unreachable {
+            Some(why) if !self.said_unreachable => {
+                self.bus.note(
+                    Level::Warning,
+                    None,
+                    format!("the cluster does not answer ({why}); trying again"),
+                );
+            }
+            None if self.said_unreachable => {
+                self.bus
+                    .note(Level::Info, None, "the cluster answers again")
+            }
+            _ => {}
+        }
+        self.said_unreachable = unreachable.is_some();
+    }
+
+    pub(super) fn took(&mut self, service: &str, stage: &str, time: Duration) {
+        let timings = &mut self.extra.entry(service.to_owned()).or_default().timings;
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        match timings.iter_mut().find(|one| one.stage == stage) {
+            Some(timing) => timing.ms = ms,
+            None => timings.push(Timing {
+                stage: stage.to_owned(),
+                ms,
+            }),
+        }
+    }
+
+    /// Tells subscribers of every row that has changed.
+    pub(super) fn show(&self) {
+        let Some(current) = &self.current else { return };
+        let rows: Vec<_> = self
+            .machine
+            .rows()
+            .into_iter()
+            .map(|row| self.row(row))
+            .collect();
+        let before = self.bus.status();
+        let same = before
+            .services
+            .iter()
+            .map(|one| &one.name)
+            .eq(rows.iter().map(|one| &one.name));
+        let cluster = self
+            .world
+            .as_ref()
+            .map(|world| world.cluster.choice.context.clone());
+        let watching = self.watching.is_some();
+        let failure = self.machine.failure();
+        let failure = failure.filter(|one| one.kind != Kind::Interrupted).cloned();
+        let same = same && before.watching == watching && before.failure == failure;
+        if same && before.cluster == cluster {
+            rows.into_iter().for_each(|row| self.bus.service(row));
+        } else {
+            self.bus.snapshot(Status {
+                stack: current.stack.name.clone(),
+                cluster,
+                services: rows,
+                watching,
+                failure,
+            });
+        }
+    }
+
+    pub(super) fn row(&self, row: Row) -> ServiceStatus {
+        let mut status = rows::blank(&row.name);
+        let extra = self.extra.get(&row.name);
+        status.phase = row.phase;
+        status.since = self.began.1 + row.since.saturating_duration_since(self.began.0);
+        status.timings = extra.map(|extra| extra.timings.clone()).unwrap_or_default();
+        status.failure = row.failure;
+        status.image = row.image;
+        status.reason = match row.phase {
+            Phase::Building => extra.and_then(|extra| extra.line.clone()),
+            _ => row.reason,
+        };
+        if let Some(world) = &self.world {
+            let view = world.views.borrow();
+            status.pods = rows::pods(&view, &row.name);
+            status.ready = ready::serving(&view, &row.name) || row.phase == Phase::Ready;
+            status.forwards = world
+                .forwards
+                .status()
+                .remove(&row.name)
+                .unwrap_or_default();
+        }
+        status
+    }
+}
