@@ -79,6 +79,7 @@ impl Applier {
                 }),
                 service: None,
                 origin: "stack.yaml".into(),
+                place: Default::default(),
             })),
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::Step;
+use super::{Place, Step};
 use super::keep::{Keep, Output};
 use super::kustomize::{find, identity, output_of, step_of};
 use crate::error::{Failure, Result};
@@ -48,11 +48,23 @@ pub async fn render(stack: &Stack, release: &HelmRelease, cache: &Path) -> Resul
     };
     let mut inputs: Vec<PathBuf> = release.values.clone();
     inputs.push(release.chart.clone());
+    let place = |named: &Path| template(&release.chart, named);
     Ok(step_of(
         output,
         &format!("helm {}", release.release),
         inputs,
+        place,
     ))
+}
+
+/// Helm names a template by its chart's name and its path in the chart.
+fn template(chart: &Path, named: &Path) -> Place {
+    let file = chart.join(named.components().skip(1).collect::<PathBuf>());
+    if named.components().count() > 1 && file.is_file() {
+        Place::Template(file)
+    } else {
+        Place::Unknown
+    }
 }
 
 fn words(stack: &Stack, release: &HelmRelease) -> Vec<String> {
@@ -102,7 +114,8 @@ fn tree(dir: &Path, files: &mut BTreeSet<PathBuf>) {
 
 fn without_hooks(mut output: Output) -> Output {
     let mut left_out = Vec::new();
-    output.documents.retain(|document| {
+    let (documents, sources) = (output.documents, output.sources);
+    let kept = documents.into_iter().zip(sources).filter(|(document, _)| {
         let hook = document.pointer("/metadata/annotations/helm.sh~1hook");
         let Some(hook) = hook.and_then(Value::as_str) else {
             return true;
@@ -114,6 +127,7 @@ fn without_hooks(mut output: Output) -> Output {
         left_out.push(format!("{name} ({hook})"));
         false
     });
+    (output.documents, output.sources) = kept.unzip();
     if !left_out.is_empty() {
         output
             .warnings

@@ -14,6 +14,8 @@ use serde_json::Value;
 pub struct Output {
     /// The objects.
     pub documents: Vec<Value>,
+    /// The file that the tool said each is from; empty where it said none.
+    pub sources: Vec<String>,
     /// Lines of its stderr, although it did not fail.
     pub warnings: Vec<String>,
 }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use super::keep::{Keep, Output};
-use super::{Source, Step, aside, inputs, yaml};
+use super::{Place, Source, Step, aside, inputs, yaml};
 use crate::error::{Failure, Result};
 use crate::stack::Stack;
 
@@ -44,19 +44,34 @@ pub async fn render(stack: &Stack, dir: &Path, cache: &Path) -> Result<Step> {
     };
     let mut watched: Vec<PathBuf> = files.into_iter().collect();
     watched.push(dir.to_owned());
-    Ok(step_of(output, &format!("kustomize {shown}"), watched))
+    let place = |_: &Path| Place::Kustomization(dir.to_owned());
+    Ok(step_of(
+        output,
+        &format!("kustomize {shown}"),
+        watched,
+        place,
+    ))
 }
 
-/// What a tool said, as a step.
-pub fn step_of(output: Output, origin: &str, inputs: Vec<PathBuf>) -> Step {
-    let number = |(index, value)| Source {
+/// What a tool said, as a step. `place` says where a document stands of which the tool named this source.
+pub fn step_of(
+    output: Output,
+    origin: &str,
+    inputs: Vec<PathBuf>,
+    place: impl Fn(&Path) -> Place,
+) -> Step {
+    let named = output.sources.iter().map(Path::new);
+    let named = named.chain(std::iter::repeat(Path::new("")));
+    let number = |(index, (value, named))| Source {
         value,
         origin: format!("{origin}, document {}", index + 1),
+        place: place(named),
     };
     Step {
         sources: output
             .documents
             .into_iter()
+            .zip(named)
             .enumerate()
             .map(number)
             .collect(),
@@ -139,14 +154,28 @@ pub async fn output_of(mut command: Command, failed: &str) -> Result<Output> {
             .cause(format!("line {} of its output: {}", error.line, error.what))
             .detail([line])
     })?;
-    let documents = documents
+    let printed: Vec<&str> = text.lines().collect();
+    let (sources, documents) = documents
         .into_iter()
-        .map(|document| document.value)
-        .collect();
+        .map(|document| (named_source(&printed, document.line), document.value))
+        .unzip();
     Ok(Output {
         documents,
+        sources,
         warnings: lines,
     })
+}
+
+/// What Helm writes above each document: `# Source: chart/templates/web.yaml`. Empty where nothing is.
+fn named_source(printed: &[&str], line: usize) -> String {
+    let above = printed[..line.saturating_sub(1).min(printed.len())]
+        .iter()
+        .rev()
+        .take_while(|line| !line.starts_with("---"));
+    let named = above
+        .filter_map(|line| line.strip_prefix("# Source: "))
+        .next();
+    named.unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 pub use emit::to_yaml;
-pub use object::Object;
+pub use object::{Object, Place};
 
 use crate::error::{Failure, Result};
 use crate::owner::Owner;
@@ -80,6 +80,8 @@ struct Source {
     value: Value,
     /// Where it stands, for messages: a file and line, or what made it.
     origin: String,
+    /// The same for what looks its text up.
+    place: Place,
 }
 
 /// Renders the stack. `images` maps an image's name in the manifests to the reference to set; `cache` is the
@@ -93,6 +95,18 @@ pub async fn render(
     images: &BTreeMap<String, String>,
     cache: &Path,
 ) -> Result<Rendered> {
+    let mut rendered = read(stack, cache).await?;
+    finish(stack, owner, images, &mut rendered)?;
+    rendered.inputs.sort();
+    rendered.inputs.dedup();
+    Ok(rendered)
+}
+
+/// The objects as the stack's manifests have them, before anything is set on them.
+///
+/// # Errors
+/// Manifests that are wrong (file and line), a tool that is missing.
+pub async fn read(stack: &Stack, cache: &Path) -> Result<Rendered> {
     let mut sources = Vec::new();
     let mut rendered = Rendered::default();
     for step in &stack.render {
@@ -109,9 +123,6 @@ pub async fn render(
         rendered.inputs.extend(made.inputs);
     }
     rendered.objects = object::parse(sources)?;
-    finish(stack, owner, images, &mut rendered)?;
-    rendered.inputs.sort();
-    rendered.inputs.dedup();
     Ok(rendered)
 }
 
