@@ -19,6 +19,7 @@
 pub mod agent;
 pub mod apply;
 pub mod build;
+pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod daemon;

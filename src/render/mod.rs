@@ -12,6 +12,7 @@ mod inputs;
 mod keep;
 mod kustomize;
 mod labels;
+pub mod loose;
 mod manifests;
 mod object;
 pub(crate) mod pods;
@@ -19,6 +20,7 @@ pub mod quantity;
 pub mod requests;
 mod scalar;
 mod secrets;
+pub(crate) mod text;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -27,6 +29,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 pub use emit::to_yaml;
+pub use inputs::of as kustomize_inputs;
 pub use object::{Object, Place};
 
 use crate::error::{Failure, Result};

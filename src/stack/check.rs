@@ -60,6 +60,7 @@ pub fn check(file: StackFile, root: &Path, path: &Path, report: &mut Report) -> 
         secrets: secrets.collect(),
         hooks: file.hooks,
         dev: file.dev,
+        ignore: file.ignore,
     }
 }
 

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::cluster::cluster;
-use super::decode::{At, Fields, expected, list, map, one_of, path, raw, read, read_raw, value};
+use super::decode::{
+    At, Fields, expected, list, map, one_of, path, raw, read, read_raw, text, value,
+};
 use super::diagnostic::{Diagnostic, Report};
 use super::scalar;
 use super::service::{ServiceFile, service};
 use super::tree::{Entry, Node, Value};
-use super::{ClusterSpec, Dev, Hooks, Resources};
+use super::{ClusterSpec, Dev, Hooks, Ignore, Resources};
+use crate::check::RULES;
 
 /// The keys at the top.
 pub const TOP: &[&str] = &[
@@ -21,6 +24,7 @@ pub const TOP: &[&str] = &[
     "secrets",
     "hooks",
     "dev",
+    "check",
     "profiles",
 ];
 /// The keys of a render step; each step has exactly one.
@@ -33,6 +37,11 @@ pub const SECRET: &[&str] = &["name", "envFile", "keys"];
 pub const HOOKS: &[&str] = &["beforeBuild", "afterReady"];
 /// The keys of the stack's `dev`.
 pub const DEV: &[&str] = &["resources"];
+
+/// The keys of `check`.
+pub const CHECK: &[&str] = &["ignore"];
+/// The keys of an entry of `check.ignore`.
+pub const IGNORE: &[&str] = &["rule", "reason", "objects"];
 
 /// The whole file. What could not be read has been reported, and is empty or absent here.
 #[derive(Debug, Default)]
@@ -55,6 +64,8 @@ pub struct StackFile {
     pub hooks: Hooks,
     /// `dev`.
     pub dev: Dev,
+    /// `check.ignore`.
+    pub ignore: Vec<Ignore>,
 }
 
 /// A step of `render`, paths as written.
@@ -129,6 +140,9 @@ pub fn decode(root: &Node, report: &mut Report) -> StackFile {
     let dev = fields
         .entry("dev")
         .map_or_else(Dev::default, |entry| dev(entry, report));
+    let ignore = fields
+        .entry("check")
+        .map_or(vec![], |entry| check(entry, report));
     StackFile {
         name: name.map(|name| name.it).unwrap_or_default(),
         cluster,
@@ -139,6 +153,7 @@ pub fn decode(root: &Node, report: &mut Report) -> StackFile {
         secrets,
         hooks,
         dev,
+        ignore,
     }
 }
 
@@ -305,6 +320,51 @@ fn dev(entry: &Entry, report: &mut Report) -> Dev {
             .get("resources")
             .and_then(|node| one_of(node, &words, report)),
     }
+}
+
+fn check(entry: &Entry, report: &mut Report) -> Vec<Ignore> {
+    let at = Some(&entry.key_span);
+    let fields = Fields::of(&entry.node, at, "in check", CHECK, report);
+    let entries = fields.and_then(|fields| fields.get("ignore"));
+    let entries = entries.map_or(&[][..], |node| list(node, report));
+    entries
+        .iter()
+        .filter_map(|node| ignore(node, report))
+        .collect()
+}
+
+fn ignore(node: &Node, report: &mut Report) -> Option<Ignore> {
+    let fields = Fields::of(node, None, "in an entry of ignore", IGNORE, report)?;
+    let rule = fields
+        .need("rule", report)
+        .and_then(|node| rule(node, report));
+    let reason = fields
+        .need("reason", report)
+        .and_then(|node| read(node, report, scalar::reason));
+    let objects = fields
+        .get("objects")
+        .map_or(&[][..], |node| list(node, report));
+    Some(Ignore {
+        objects: objects
+            .iter()
+            .filter_map(|node| read(node, report, scalar::object_glob))
+            .map(|glob| glob.it)
+            .collect(),
+        rule: rule?,
+        reason: reason?.it,
+    })
+}
+
+fn rule(node: &Node, report: &mut Report) -> Option<String> {
+    let name = text(node, report)?;
+    let known = || RULES.iter().map(|rule| rule.id);
+    if known().any(|rule| rule == name.it) {
+        return Some(name.it);
+    }
+    let mistake = Diagnostic::new(name.span, format!("there is no rule {:?}", name.it));
+    let mistake = mistake.help("`llmdev check --list` shows all rules");
+    report.add(mistake.suggest(&name.it, known()));
+    None
 }
 
 /// A list of words, or one text that is split into words.

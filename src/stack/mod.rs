@@ -49,6 +49,8 @@ pub struct Stack {
     pub hooks: Hooks,
     /// What a developer's machine cannot give is adapted.
     pub dev: Dev,
+    /// What `llmdev check` passes over.
+    pub ignore: Vec<Ignore>,
 }
 
 /// A service's place in [`Stack::services`].
@@ -285,4 +287,15 @@ pub enum Resources {
     Fit,
     /// CPU and memory requests are halved.
     Half,
+}
+
+/// One entry of `check.ignore:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ignore {
+    /// A rule of [`crate::check`].
+    pub rule: String,
+    /// Why; it is shown.
+    pub reason: String,
+    /// `kind/name` globs of objects as rendered; none: all.
+    pub objects: Vec<String>,
 }

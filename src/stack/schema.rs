@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::check::RULES;
+
 /// A service's and the stack's name.
 const LABEL: &str = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$";
 const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
@@ -36,6 +38,7 @@ fn top() -> Value {
         "secrets": list("Secrets whose values come from a file that is not in the repository.", secret(), 0),
         "hooks": hooks(),
         "dev": dev(),
+        "check": check(),
         "profiles": {
             "type": ["object", "null"],
             "description": "Changes to this file by name. `-p NAME` activates one; otherwise those hold whose `activate` does.",
@@ -266,6 +269,18 @@ fn dev() -> Value {
     )
 }
 
+fn check() -> Value {
+    let rules: Vec<_> = RULES.iter().map(|rule| rule.id).collect();
+    let keys = json!({
+        "rule": { "enum": rules, "description": "The rule; `llmdev check --list` shows all." },
+        "reason": { "type": "string", "minLength": 1, "description": "Why it does not hold here. `llmdev check` shows it." },
+        "objects": list("The objects, as `kind/name`; `*` stands for any text. Default: all.", json!({ "type": "string", "pattern": "/" }), 0),
+    });
+    let ignore = shape("A rule that is switched off.", keys, &["rule", "reason"]);
+    let keys = json!({ "ignore": list("Rules that are switched off, each with a reason.", ignore, 0) });
+    shape("What `llmdev check` looks at.", keys, &[])
+}
+
 fn profile() -> Value {
     let activate = json!({
         "env": { "type": ["string", "null"], "pattern": "^[A-Za-z_][A-Za-z0-9_]*=", "description": "`NAME=value`: holds when the environment variable has this value." },
@@ -369,6 +384,8 @@ mod tests {
             ("/properties/secrets/items", file::SECRET),
             ("/properties/hooks", file::HOOKS),
             ("/properties/dev", file::DEV),
+            ("/properties/check", file::CHECK),
+            ("/properties/check/properties/ignore/items", file::IGNORE),
             (
                 "/properties/profiles/additionalProperties",
                 profile::PROFILE,

@@ -40,6 +40,7 @@ impl Bench {
             secrets: Vec::new(),
             hooks: Hooks::default(),
             dev: Default::default(),
+            ignore: vec![],
         };
         Bench {
             folder,
