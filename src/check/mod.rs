@@ -334,7 +334,7 @@ pub static RULES: &[Rule] = &[
         availability::budget,
         "No PodDisruptionBudget covers the pods",
         "A drain of nodes may take all pods at once. (The chart's plan leaves this to the platform, H3.)",
-        "LLM Cost Ops, Best Practices 9; Secure Python Execution, Production Considerations 6",
+        "LLM Cost Ops, Pod Disruption Budget; Secure Python Execution, Production Considerations 6",
     )),
     production(rule(
         "rollout",
@@ -342,7 +342,7 @@ pub static RULES: &[Rule] = &[
         availability::rollout,
         "The rollout is not configured",
         "By default a quarter of the pods may be gone while new ones start.",
-        "LLM Router chart plan, H5; LLM Runner Router, rolling update",
+        "LLM Router chart plan, H5; LLM Runner Router, Rolling Updates",
     )),
     production(rule(
         "data-not-kept",
@@ -414,7 +414,7 @@ pub static RULES: &[Rule] = &[
         network::selects_nothing,
         "A Service selects no pod",
         "Its name resolves, and every connection is refused.",
-        "Kubernetes, Debug Services; LLM Stack, Troubleshooting",
+        "Kubernetes, Debug Services; LLM Stack, Service Communication Issues",
     ),
     rule(
         "service-port",
@@ -422,7 +422,7 @@ pub static RULES: &[Rule] = &[
         network::ports,
         "A Service leads to a port that no container has",
         "Connections to it are refused while all pods are ready.",
-        "Kubernetes, Debug Services; LLM Stack, Troubleshooting",
+        "Kubernetes, Debug Services; LLM Stack, Service Communication Issues",
     ),
     rule(
         "ingress-tls",
@@ -438,7 +438,7 @@ pub static RULES: &[Rule] = &[
         references::keys,
         "A key is read that does not exist",
         "The pod does not start: CreateContainerConfigError.",
-        "Secure Python Execution, Troubleshooting; Kubernetes, Configure a Pod to Use a ConfigMap",
+        "Secure Python Execution, Configuration Issues; Kubernetes, Configure a Pod to Use a ConfigMap",
     ),
     rule(
         "missing-config",
@@ -446,7 +446,7 @@ pub static RULES: &[Rule] = &[
         references::objects,
         "A ConfigMap or Secret is not among the objects",
         "Until someone creates it, the pod does not start.",
-        "Secure Python Execution, Troubleshooting; LLM Cost Ops, Secrets Management",
+        "Secure Python Execution, Configuration Issues; LLM Cost Ops, Secrets Management",
     ),
     rule(
         "hpa-requests",

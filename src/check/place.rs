@@ -40,6 +40,8 @@ struct Kustomization {
 /// How far a path could be followed.
 struct Reached {
     line: usize,
+    /// So many steps.
+    depth: usize,
     /// To its end, where the rendered value stands.
     whole: bool,
 }
@@ -63,10 +65,8 @@ impl Places {
             }
             Place::Kustomization(folder) => {
                 let kustomization = self.kustomization(folder);
-                kustomization
-                    .patched(object, field)
-                    .or_else(|| kustomization.generated(object, field))
-                    .or_else(|| kustomization.resource(object, field))
+                let generated = kustomization.generated(object, field);
+                generated.or_else(|| kustomization.written(object, field))
             }
             Place::Template(file) => Some(template(file, &object.kind)),
         }
@@ -163,29 +163,30 @@ impl Places {
 }
 
 impl Kustomization {
-    /// The one document that the object was made from, when there is but one.
-    fn resource(&self, object: &Object, field: &Field) -> Option<Spot> {
-        let found = self.documents(&self.resources, object);
-        let [(file, node)] = found[..] else {
-            return None;
-        };
-        Some(Spot {
-            file: file.to_owned(),
-            line: Some(follow(node, &object.value, field, false).line),
-        })
-    }
-
-    /// The last patch that has the field as it was rendered.
-    fn patched(&self, object: &Object, field: &Field) -> Option<Spot> {
-        let found = self.documents(&self.patches, object);
-        let has = |(file, node): &(&Path, &Node)| {
+    /// The last patch that has the field as it was rendered, else the one resource that the object was made from. A
+    /// patch that comes nearer to the field than the resource, such as one that adds a container, wins as well.
+    fn written(&self, object: &Object, field: &Field) -> Option<Spot> {
+        let reach = |(file, node): (&Path, &Node)| {
             let reached = follow(node, &object.value, field, false);
-            reached.whole.then(|| Spot {
-                file: file.to_path_buf(),
-                line: Some(reached.line),
-            })
+            (file.to_owned(), reached)
         };
-        found.iter().rev().find_map(has)
+        let resources = self.documents(&self.resources, object);
+        let resource = match resources[..] {
+            [one] => Some(reach(one)),
+            _ => None,
+        };
+        let near = resource
+            .as_ref()
+            .map_or(usize::MAX, |(_, reached)| reached.depth);
+        let patches = self.documents(&self.patches, object).into_iter().rev();
+        let patch = patches
+            .map(reach)
+            .find(|(_, reached)| reached.whole || reached.depth > near);
+        let (file, reached) = patch.or(resource)?;
+        Some(Spot {
+            file,
+            line: Some(reached.line),
+        })
     }
 
     /// The generator of a ConfigMap or Secret.
@@ -299,7 +300,7 @@ fn without_hash(name: &str) -> &str {
 /// by its number only where the text is the object (`exact`).
 fn follow(root: &Node, rendered: &Value, field: &Field, exact: bool) -> Reached {
     let (mut node, mut line, mut value) = (root, root.line, Some(rendered));
-    for step in &field.0 {
+    for (depth, step) in field.0.iter().enumerate() {
         let further = match step {
             Step::Key(key) => {
                 value = value.and_then(|it| it.get(key));
@@ -319,23 +320,32 @@ fn follow(root: &Node, rendered: &Value, field: &Field, exact: bool) -> Reached 
             }
         };
         let Some(further) = further else {
-            return Reached { line, whole: false };
+            return Reached {
+                line,
+                depth,
+                whole: false,
+            };
         };
         let differs = match (&further.1.kind, value) {
             (Kind::Scalar(text), Some(Value::String(is))) => text != is,
             (Kind::Scalar(text), Some(is @ (Value::Number(_) | Value::Bool(_)))) => {
-                *text != is.to_string()
+                is.to_string().ne(text)
             }
             _ => false,
         };
         // Something else was put in its place.
         if differs && !exact {
-            return Reached { line, whole: false };
+            return Reached {
+                line,
+                depth,
+                whole: false,
+            };
         }
         (line, node) = further;
     }
     Reached {
         line,
+        depth: field.0.len(),
         whole: value.is_some(),
     }
 }

@@ -14,6 +14,7 @@ pub struct Scene<'a> {
     /// All that run pods.
     pub pods: Vec<Pod<'a>>,
     default_namespace: &'a str,
+    kinds: HashMap<&'a str, Vec<&'a Object>>,
     /// By kind, namespace and name; of kinds that several API groups have, the last one.
     names: HashMap<(&'a str, &'a str, &'a str), &'a Object>,
 }
@@ -50,12 +51,14 @@ impl<'a> Scene<'a> {
             objects,
             pods: Vec::new(),
             default_namespace: namespace,
+            kinds: HashMap::new(),
             names: HashMap::new(),
         };
         for object in objects {
             let namespace = scene.namespace(object);
             let name = (object.kind.as_str(), namespace, object.name.as_str());
             scene.names.insert(name, object);
+            scene.kinds.entry(&object.kind).or_default().push(object);
             scene.pods.extend(Pod::of(object, namespace));
         }
         scene
@@ -70,13 +73,11 @@ impl<'a> Scene<'a> {
     }
 
     /// All objects of a kind.
-    pub fn kind(
-        &self,
-        group: &'static str,
-        kind: &'static str,
-    ) -> impl Iterator<Item = &'a Object> {
-        let is = move |object: &&Object| object.kind == kind && object.group() == group;
-        self.objects.iter().filter(is)
+    pub fn kind(&self, group: &'static str, kind: &str) -> impl Iterator<Item = &'a Object> {
+        let all = self.kinds.get(kind).map_or(&[][..], Vec::as_slice);
+        all.iter()
+            .copied()
+            .filter(move |object| object.group() == group)
     }
 
     /// The object of that name.

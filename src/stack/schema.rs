@@ -273,11 +273,12 @@ fn check() -> Value {
     let rules: Vec<_> = RULES.iter().map(|rule| rule.id).collect();
     let keys = json!({
         "rule": { "enum": rules, "description": "The rule; `llmdev check --list` shows all." },
-        "reason": { "type": "string", "minLength": 1, "description": "Why it does not hold here. `llmdev check` shows it." },
+        "reason": { "type": "string", "pattern": "\\S", "description": "Why it does not hold here. `llmdev check` shows it." },
         "objects": list("The objects, as `kind/name`; `*` stands for any text. Default: all.", json!({ "type": "string", "pattern": "/" }), 0),
     });
     let ignore = shape("A rule that is switched off.", keys, &["rule", "reason"]);
-    let keys = json!({ "ignore": list("Rules that are switched off, each with a reason.", ignore, 0) });
+    let keys =
+        json!({ "ignore": list("Rules that are switched off, each with a reason.", ignore, 0) });
     shape("What `llmdev check` looks at.", keys, &[])
 }
 

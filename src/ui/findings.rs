@@ -110,7 +110,7 @@ fn off(ignored: &Ignored) -> Vec<String> {
         format!(" for {}", ignored.objects.join(", "))
     };
     let hides = match ignored.findings.len() {
-        0 => paint(WARN, "hides nothing: take it out of stack.yaml"),
+        0 => paint(WARN, "hides nothing here"),
         count => format!("hides {}", counted(count, "finding")),
     };
     vec![
@@ -130,7 +130,7 @@ fn summary(report: &Report) -> String {
     let counts = [
         (Severity::Error, "error"),
         (Severity::Warning, "warning"),
-        (Severity::Info, "note"),
+        (Severity::Info, "info"),
     ];
     let counts = counts.map(|(severity, word)| (report.count(severity), word));
     let said: Vec<_> = counts
@@ -159,7 +159,7 @@ fn severity(severity: Severity) -> (&'static str, Style) {
     match severity {
         Severity::Error => ("error", BAD),
         Severity::Warning => ("warning", WARN),
-        Severity::Info => ("note", BUSY),
+        Severity::Info => ("info", BUSY),
     }
 }
 
