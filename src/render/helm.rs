@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::{Place, Step};
 use super::keep::{Keep, Output};
 use super::kustomize::{find, identity, output_of, step_of};
+use super::{Place, Step};
 use crate::error::{Failure, Result};
 use crate::stack::{HelmRelease, Stack};
 
