@@ -353,6 +353,15 @@ fn what_cannot_be_read_ends_with_3() {
         assert_eq!(ran.code, 3, "{words:?}: {ran:?}");
         assert!(ran.err.contains(said), "{words:?}: {ran:?}");
     }
+    project.write("twice/a/web.yaml", WEB);
+    project.write("twice/b/web.yaml", WEB);
+    let twice = project.run(&["check", "--from", "twice"]);
+    assert_eq!(twice.code, 3, "{twice:?}");
+    assert!(
+        twice.err.contains("is rendered twice") && twice.err.contains("one environment's folder"),
+        "{}",
+        twice.err
+    );
     project.write("k8s/web.yaml", WEB);
     let ran = project.run(&["check", "--from", "k8s"]);
     assert_eq!(

@@ -64,10 +64,14 @@ fn objects(sources: Vec<Source>, shown: &str) -> Result<Rendered> {
         let failure = Failure::config(format!("there are no Kubernetes objects in {shown}"));
         return Err(failure.remedy("name a folder, a file or `-` with manifests in it"));
     }
+    // A folder of several environments has each object several times.
+    let twice = |failure: Failure| {
+        failure.remedy("name what is applied as a whole, such as one environment's folder")
+    };
     let note = |source: &Source| format!("{} is no Kubernetes object: left out", source.origin);
     Ok(Rendered {
         notes: others.iter().map(note).collect(),
-        objects: object::parse(sources)?,
+        objects: object::parse(sources).map_err(twice)?,
         ..Rendered::default()
     })
 }
