@@ -11,6 +11,7 @@
 //! 7. [`forward`] and [`logs`]: local ports that hold, and the services' output.
 //! 8. [`watch`] and [`sync`]: file changes, and the short way for them into running containers.
 //! 9. [`diagnose`]: why a service is not ready, with the remedy; and [`doctor`]: what this machine lacks.
+//! 10. [`check`]: what is wrong with the objects before anyone relies on them.
 //!
 //! [`engine`] decides what happens when (pure) and drives it (effects); [`daemon`] keeps it running and answers
 //! clients; [`cli`] and [`ui`] are what people type and see; [`event`] is what all of them say to each other;
@@ -19,6 +20,7 @@
 pub mod agent;
 pub mod apply;
 pub mod build;
+pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod daemon;

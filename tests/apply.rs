@@ -93,6 +93,7 @@ impl Bench {
             namespace: text("/metadata/namespace"),
             service: service.map(|_| ServiceId(0)),
             origin: "k8s/a.yaml:1".into(),
+            place: Default::default(),
             value,
         }
     }

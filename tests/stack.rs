@@ -64,6 +64,9 @@ secrets:
   - { name: litellm-secret, envFile: .env.local, keys: { openai-api-key: OPENAI_API_KEY } }
 dev: { resources: fit, replicas: 1, storage: shrink, accessModes: single, loadBalancer: clusterIP }
 strict: true
+check:
+  ignore:
+    - { rule: cpu-limit, reason: one tenant a node, objects: [Deployment/dev-*] }
 hooks:
   beforeBuild: ["make 'all of it'", [echo, hello]]
   afterReady: []
@@ -278,6 +281,12 @@ fn every_key_is_read() {
         stack.hooks.before_build,
         [vec!["make", "all of it"], vec!["echo", "hello"]]
     );
+    let ignore = stack::Ignore {
+        rule: "cpu-limit".into(),
+        reason: "one tenant a node".into(),
+        objects: vec!["deployment/dev-*".into()],
+    };
+    assert_eq!(stack.ignore, [ignore]);
 }
 
 #[test]
@@ -865,6 +874,77 @@ fn what_a_service_may_not_say() {
 }
 
 #[test]
+fn a_rule_is_switched_off_by_its_name_and_with_a_reason() {
+    let mistakes = told(
+        "apiVersion: llmdev/v1
+name: x
+render: [{ manifests: [k8s/*.yaml] }]
+services: { x: {} }
+check:
+  ignore:
+    - { rule: cpu-limits, reason: one tenant a node }
+    - { rule: nonsense, reason: why not }
+    - { rule: cpu-limit }
+    - { rule: cpu-limit, reason: ' ' }
+    - { rule: cpu-limit, reason: one tenant, objects: [web, 'job/[a'] }
+    - { rule: cpu-limit, raeson: one tenant }
+  ingore: []
+",
+    );
+    insta::assert_snapshot!(mistakes, @r#"
+    stack.yaml:7:15: error: there is no rule "cpu-limits"
+      |
+    7 |     - { rule: cpu-limits, reason: one tenant a node }
+      |               ^^^^^^^^^^
+      |
+      = help: did you mean `cpu-limit`?
+
+    stack.yaml:8:15: error: there is no rule "nonsense"
+      |
+    8 |     - { rule: nonsense, reason: why not }
+      |               ^^^^^^^^
+      |
+      = help: `llmdev check --list` shows all rules
+
+    stack.yaml:9:7: error: missing key "reason" in an entry of ignore
+      |
+    9 |     - { rule: cpu-limit }
+      |       ^
+
+    stack.yaml:10:34: error: the reason is empty
+       |
+    10 |     - { rule: cpu-limit, reason: ' ' }
+       |                                  ^^^
+
+    stack.yaml:11:56: error: "web" does not say which kind
+       |
+    11 |     - { rule: cpu-limit, reason: one tenant, objects: [web, 'job/[a'] }
+       |                                                        ^^^
+       |
+       = help: write `deployment/web`, or `*/web`
+
+    stack.yaml:11:61: error: "job/[a" is not a pattern: unclosed character class; missing ']'
+       |
+    11 |     - { rule: cpu-limit, reason: one tenant, objects: [web, 'job/[a'] }
+       |                                                             ^^^^^^^^
+
+    stack.yaml:12:26: error: unknown key "raeson" in an entry of ignore
+       |
+    12 |     - { rule: cpu-limit, raeson: one tenant }
+       |                          ^^^^^^
+       |
+       = help: did you mean `reason`?
+
+    stack.yaml:13:3: error: unknown key "ingore" in check
+       |
+    13 |   ingore: []
+       |   ^^^^^^
+       |
+       = help: did you mean `ignore`?
+    "#);
+}
+
+#[test]
 fn what_the_rest_may_not_say() {
     let base = service("forward: [4000]");
     let table = [
@@ -1096,6 +1176,8 @@ fn the_schema_takes_what_is_read_and_nothing_misspelt() {
             "      services:\n        litellm:\n          buld: 1\n",
         ),
         ("env: LLMDEV", "environment: LLMDEV"),
+        ("rule: cpu-limit", "rule: cpu-limits"),
+        ("reason: one tenant a node, ", ""),
     ] {
         let text = FULL.replace(right, wrong);
         assert!(text != FULL && !fits(&text), "{wrong}");

@@ -303,6 +303,7 @@ mod tests {
             value: json!({"data": {"a": "c2VjcmV0"}, "stringData": {"b": 12345}}),
             service: None,
             origin: "x.yaml:1".into(),
+            place: Default::default(),
         };
         let said = scrubbed("got c2VjcmV0 and 12345", &object);
         assert_eq!(said, "got *** and ***");

@@ -75,6 +75,7 @@ impl Applier {
                 }),
                 service: None,
                 origin: "stack.yaml".into(),
+                place: Default::default(),
             })),
         }
     }

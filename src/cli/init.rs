@@ -127,6 +127,7 @@ async fn objects(root: &Path, steps: &[(String, RenderStep)]) -> Result<Vec<Obje
     let stack = Stack {
         dev: Default::default(),
         strict: false,
+        ignore: vec![],
         name: name_of(root),
         root: root.to_owned(),
         file: root.join(stack::FILE_NAME),

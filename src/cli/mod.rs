@@ -1,6 +1,7 @@
 //! What people type: one file a command, each thin.
 
 mod build;
+mod check;
 mod daemon;
 mod doctor;
 mod down;
@@ -72,6 +73,8 @@ pub enum Output {
     Text,
     /// For programs.
     Json,
+    /// For code scanning; `check` only.
+    Sarif,
 }
 
 #[derive(Debug, Subcommand)]
@@ -99,6 +102,13 @@ enum Command {
     /// No cluster is asked, so `dev.resources: fit` is left out: `up` goes by what the nodes have.
     #[command(after_help = render::HELP)]
     Render,
+    /// Find what is wrong with the objects before anyone relies on them
+    ///
+    /// Reads the manifests as kustomize, helm or the files give them, before llmdev sets its own images and a
+    /// developer's secrets: that is what production gets. Rules for production hold when the profile, the namespace or
+    /// the folder of the manifests is called so, or with --production.
+    #[command(after_help = check::HELP)]
+    Check(check::Args),
     /// Replace the pods of services
     #[command(after_help = restart::HELP)]
     Restart(restart::Args),
@@ -190,9 +200,14 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<ExitCode> {
     let global = cli.global;
+    if global.output == Output::Sarif && !matches!(cli.command, Command::Check(_)) {
+        let failure = Failure::usage("only `llmdev check` prints SARIF");
+        return Err(failure.remedy("-o json is for programs"));
+    }
     let done = match cli.command {
         Command::Exec(args) => return exec::run(&global, args).await,
         Command::Shell(args) => return exec::shell(&global, args).await,
+        Command::Check(args) => return check::run(&global, args).await,
         Command::Doctor => return doctor::run(&global).await,
         Command::Open(args) => open::run(&global, args).await,
         Command::Init(args) => init::run(&global, args).await,

@@ -256,6 +256,7 @@ mod tests {
             value: json!({}),
             service: None,
             origin: format!("k8s/a.yaml:{line}"),
+            place: Default::default(),
         };
         let unknown = |object: &Object| Skipped {
             target: apply::Target {

@@ -120,6 +120,7 @@ mod tests {
             value,
             service: None,
             origin: String::new(),
+            place: Default::default(),
         }
     }
 

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use tokio::process::Command;
 
-use super::Step;
 use super::keep::{Keep, Output};
 use super::kustomize::{find, identity, output_of, step_of};
 use super::object::{child, text};
+use super::{Place, Step};
 use crate::error::{Failure, Result};
 use crate::stack::{HelmRelease, Stack};
 
@@ -61,10 +61,12 @@ pub async fn render(stack: &Stack, release: &HelmRelease, cache: &Path) -> Resul
     };
     let mut inputs: Vec<PathBuf> = release.values.clone();
     inputs.push(release.chart.clone());
+    let place = |named: &Path| template(&release.chart, named);
     Ok(step_of(
         output,
         &format!("helm {}", release.release),
         inputs,
+        place,
     ))
 }
 
@@ -86,6 +88,16 @@ fn with_a_way_on(failure: Failure, release: &HelmRelease) -> Failure {
         return failure.remedy(fetch);
     }
     failure
+}
+
+/// Helm names a template by its chart's name and its path in the chart.
+fn template(chart: &Path, named: &Path) -> Place {
+    let file = chart.join(named.components().skip(1).collect::<PathBuf>());
+    if named.components().count() > 1 && file.is_file() {
+        Place::Template(file)
+    } else {
+        Place::Unknown
+    }
 }
 
 fn words(stack: &Stack, release: &HelmRelease) -> Vec<String> {

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use super::keep::{Document, Keep, Output};
-use super::{Source, Step, aside, inputs, yaml};
+use super::{Place, Source, Step, aside, inputs, yaml};
 use crate::error::{Failure, Result};
 use crate::stack::Stack;
 
@@ -44,13 +44,25 @@ pub async fn render(stack: &Stack, dir: &Path, cache: &Path) -> Result<Step> {
     };
     let mut watched: Vec<PathBuf> = files.into_iter().collect();
     watched.push(dir.to_owned());
-    Ok(step_of(output, &format!("kustomize {shown}"), watched))
+    let place = |_: &Path| Place::Kustomization(dir.to_owned());
+    Ok(step_of(
+        output,
+        &format!("kustomize {shown}"),
+        watched,
+        place,
+    ))
 }
 
-/// What a tool said, as a step.
-pub fn step_of(output: Output, origin: &str, inputs: Vec<PathBuf>) -> Step {
+/// What a tool said, as a step. `place` says where a document stands of which the tool named this source.
+pub fn step_of(
+    output: Output,
+    origin: &str,
+    inputs: Vec<PathBuf>,
+    place: impl Fn(&Path) -> Place,
+) -> Step {
     let number = |(index, document): (usize, Document)| Source {
         value: document.value,
+        place: place(Path::new(document.template.as_deref().unwrap_or_default())),
         origin: match document.template {
             Some(template) => format!("{origin}, {template}"),
             None => format!("{origin}, document {}", index + 1),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use globset::GlobBuilder;
 
-use super::{Source, Step, yaml};
+use super::{Place, Source, Step, yaml};
 use crate::error::{Failure, Result};
 
 /// Reads all files that the globs match; a file that two globs match is read once.
@@ -51,6 +51,11 @@ pub fn read_file(root: &Path, file: &Path) -> Result<Vec<Source>> {
     let documents = yaml::documents(&text).map_err(|error| mistake(&shown, &text, &error))?;
     let source = |document: yaml::Document| Source {
         origin: format!("{shown}:{}", document.line),
+        place: Place::Document {
+            file: file.to_owned(),
+            line: document.line,
+            items: vec![],
+        },
         value: document.value,
     };
     Ok(documents.into_iter().map(source).collect())

@@ -12,6 +12,7 @@ mod inputs;
 mod keep;
 mod kustomize;
 mod labels;
+pub mod loose;
 mod manifests;
 mod object;
 pub(crate) mod pods;
@@ -20,6 +21,7 @@ pub mod requests;
 mod scalar;
 mod secrets;
 mod shrink;
+pub(crate) mod text;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -28,7 +30,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 pub use emit::to_yaml;
-pub use object::Object;
+pub use inputs::of as kustomize_inputs;
+pub use object::{Object, Place};
 
 use crate::error::{Failure, Result};
 use crate::owner::Owner;
@@ -81,6 +84,8 @@ struct Source {
     value: Value,
     /// Where it stands, for messages: a file and line, or what made it.
     origin: String,
+    /// The same for what looks its text up.
+    place: Place,
 }
 
 /// Renders the stack. `images` maps an image's name in the manifests to the reference to set; `cache` is the
@@ -94,6 +99,18 @@ pub async fn render(
     images: &BTreeMap<String, String>,
     cache: &Path,
 ) -> Result<Rendered> {
+    let mut rendered = read(stack, cache).await?;
+    finish(stack, owner, images, &mut rendered)?;
+    rendered.inputs.sort();
+    rendered.inputs.dedup();
+    Ok(rendered)
+}
+
+/// The objects as the stack's manifests have them, before anything is set on them.
+///
+/// # Errors
+/// Manifests that are wrong (file and line), a tool that is missing.
+pub async fn read(stack: &Stack, cache: &Path) -> Result<Rendered> {
     let mut sources = Vec::new();
     let mut rendered = Rendered::default();
     for step in &stack.render {
@@ -110,9 +127,6 @@ pub async fn render(
         rendered.inputs.extend(made.inputs);
     }
     rendered.objects = object::parse(&stack.namespace, sources)?;
-    finish(stack, owner, images, &mut rendered)?;
-    rendered.inputs.sort();
-    rendered.inputs.dedup();
     Ok(rendered)
 }
 

@@ -1,12 +1,44 @@
 //! An object of the render: named, and told apart from all others.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
 use super::Source;
 use crate::error::{Failure, Result};
 use crate::stack::ServiceId;
+
+/// Where an object's text stands, as far as its render step knows; paths are absolute.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Place {
+    /// Nothing is known.
+    #[default]
+    Unknown,
+    /// In a document of a file.
+    Document {
+        /// The file; empty is standard input.
+        file: PathBuf,
+        /// The document's first line, from 1.
+        line: usize,
+        /// The way into it, where it is a `List`.
+        items: Vec<usize>,
+    },
+    /// In one of the files that the kustomization in this folder is made of.
+    Kustomization(PathBuf),
+    /// In a template of a chart.
+    Template(PathBuf),
+}
+
+impl Place {
+    fn item(&self, index: usize) -> Self {
+        let mut place = self.clone();
+        if let Place::Document { items, .. } = &mut place {
+            items.push(index);
+        }
+        place
+    }
+}
 
 /// One object, as it will be applied.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +57,8 @@ pub struct Object {
     pub service: Option<ServiceId>,
     /// Where it comes from, for messages.
     pub origin: String,
+    /// The same for what looks its text up.
+    pub place: Place,
 }
 
 impl Object {
@@ -57,7 +91,11 @@ pub(super) fn parse(namespace: &str, sources: Vec<Source>) -> Result<Vec<Object>
 }
 
 fn open(source: Source, objects: &mut Vec<Object>) -> Result<()> {
-    let Source { mut value, origin } = source;
+    let Source {
+        mut value,
+        origin,
+        place,
+    } = source;
     let kind = text(&value, "/kind").unwrap_or_default();
     if kind.ends_with("List") && value.get("items").is_some_and(Value::is_array) {
         let items = value["items"]
@@ -69,17 +107,18 @@ fn open(source: Source, objects: &mut Vec<Object>) -> Result<()> {
                 Source {
                     value,
                     origin: format!("{origin}, item {}", index + 1),
+                    place: place.item(index),
                 },
                 objects,
             )?;
         }
         return Ok(());
     }
-    objects.push(named(value, origin)?);
+    objects.push(named(value, origin, place)?);
     Ok(())
 }
 
-fn named(value: Value, origin: String) -> Result<Object> {
+fn named(value: Value, origin: String, place: Place) -> Result<Object> {
     if !value.is_object() {
         let failure = Failure::config(format!("{origin} is not a Kubernetes object"));
         return Err(failure.remedy("a manifest is a mapping with apiVersion, kind and metadata"));
@@ -102,6 +141,7 @@ fn named(value: Value, origin: String) -> Result<Object> {
         service: None,
         value,
         origin,
+        place,
     })
 }
 
@@ -155,6 +195,7 @@ mod tests {
         Source {
             value,
             origin: "k8s/a.yaml:3".into(),
+            place: Place::default(),
         }
     }
 

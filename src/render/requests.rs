@@ -220,6 +220,7 @@ mod tests {
             value: json!({ "spec": spec }),
             service: None,
             origin: String::new(),
+            place: Default::default(),
         };
         let surge = |surge: Value| json!({"strategy": {"rollingUpdate": {"maxSurge": surge}}});
         let table = [

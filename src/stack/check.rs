@@ -61,6 +61,7 @@ pub fn check(file: StackFile, root: &Path, path: &Path, report: &mut Report) -> 
         hooks: file.hooks,
         dev: file.dev,
         strict: file.strict,
+        ignore: file.ignore,
     }
 }
 

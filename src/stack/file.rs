@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use super::cluster::cluster;
 use super::decode::{
-    At, Fields, boolean, count, expected, list, map, one_of, path, raw, read, read_raw, value,
+    At, Fields, boolean, count, expected, list, map, one_of, path, raw, read, read_raw, text, value,
 };
 use super::diagnostic::{Diagnostic, Report};
 use super::scalar;
 use super::service::{ServiceFile, service};
 use super::tree::{Entry, Node, Value};
-use super::{ClusterSpec, Dev, Hooks, Resources};
+use super::{ClusterSpec, Dev, Hooks, Ignore, Resources};
+use crate::check::RULES;
 
 /// The keys at the top.
 pub const TOP: &[&str] = &[
@@ -24,6 +25,7 @@ pub const TOP: &[&str] = &[
     "hooks",
     "dev",
     "strict",
+    "check",
     "profiles",
 ];
 /// The keys of a render step; each step has exactly one.
@@ -42,6 +44,11 @@ pub const DEV: &[&str] = &[
     "accessModes",
     "loadBalancer",
 ];
+
+/// The keys of `check`.
+pub const CHECK: &[&str] = &["ignore"];
+/// The keys of an entry of `check.ignore`.
+pub const IGNORE: &[&str] = &["rule", "reason", "objects"];
 
 /// The whole file. What could not be read has been reported, and is empty or absent here.
 #[derive(Debug, Default)]
@@ -66,6 +73,8 @@ pub struct StackFile {
     pub dev: Dev,
     /// `strict`.
     pub strict: bool,
+    /// `check.ignore`.
+    pub ignore: Vec<Ignore>,
 }
 
 /// A step of `render`, paths as written.
@@ -144,6 +153,9 @@ pub fn decode(root: &Node, report: &mut Report) -> StackFile {
         .get("strict")
         .and_then(|node| boolean(node, report))
         .unwrap_or(false);
+    let ignore = fields
+        .entry("check")
+        .map_or(vec![], |entry| check(entry, report));
     StackFile {
         name: name.map(|name| name.it).unwrap_or_default(),
         cluster,
@@ -155,6 +167,7 @@ pub fn decode(root: &Node, report: &mut Report) -> StackFile {
         hooks,
         dev,
         strict,
+        ignore,
     }
 }
 
@@ -330,6 +343,51 @@ fn dev(entry: &Entry, report: &mut Report) -> Dev {
             .and_then(|node| one_of(node, &words, report)),
         replicas: fields.get("replicas").and_then(|node| count(node, report)),
     }
+}
+
+fn check(entry: &Entry, report: &mut Report) -> Vec<Ignore> {
+    let at = Some(&entry.key_span);
+    let fields = Fields::of(&entry.node, at, "in check", CHECK, report);
+    let entries = fields.and_then(|fields| fields.get("ignore"));
+    let entries = entries.map_or(&[][..], |node| list(node, report));
+    entries
+        .iter()
+        .filter_map(|node| ignore(node, report))
+        .collect()
+}
+
+fn ignore(node: &Node, report: &mut Report) -> Option<Ignore> {
+    let fields = Fields::of(node, None, "in an entry of ignore", IGNORE, report)?;
+    let rule = fields
+        .need("rule", report)
+        .and_then(|node| rule(node, report));
+    let reason = fields
+        .need("reason", report)
+        .and_then(|node| read(node, report, scalar::reason));
+    let objects = fields
+        .get("objects")
+        .map_or(&[][..], |node| list(node, report));
+    Some(Ignore {
+        objects: objects
+            .iter()
+            .filter_map(|node| read(node, report, scalar::object_glob))
+            .map(|glob| glob.it)
+            .collect(),
+        rule: rule?,
+        reason: reason?.it,
+    })
+}
+
+fn rule(node: &Node, report: &mut Report) -> Option<String> {
+    let name = text(node, report)?;
+    let known = || RULES.iter().map(|rule| rule.id);
+    if known().any(|rule| rule == name.it) {
+        return Some(name.it);
+    }
+    let mistake = Diagnostic::new(name.span, format!("there is no rule {:?}", name.it));
+    let mistake = mistake.help("`llmdev check --list` shows all rules");
+    report.add(mistake.suggest(&name.it, known()));
+    None
 }
 
 /// A list of words, or one text that is split into words.

@@ -53,6 +53,8 @@ pub struct Stack {
     pub dev: Dev,
     /// A kind that the cluster does not know is an error, and not left out.
     pub strict: bool,
+    /// What `llmdev check` passes over.
+    pub ignore: Vec<Ignore>,
 }
 
 /// A service's place in [`Stack::services`].
@@ -299,4 +301,15 @@ pub enum Resources {
     Fit,
     /// CPU and memory requests are halved.
     Half,
+}
+
+/// One entry of `check.ignore:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ignore {
+    /// A rule of [`crate::check`].
+    pub rule: String,
+    /// Why; it is shown.
+    pub reason: String,
+    /// `kind/name` globs of objects as rendered; none: all.
+    pub objects: Vec<String>,
 }

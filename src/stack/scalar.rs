@@ -56,6 +56,29 @@ pub fn label(text: &str) -> Read<String> {
     }
 }
 
+/// Why something is as it is: a sentence, not a sign.
+pub fn reason(text: &str) -> Read<String> {
+    match text.trim() {
+        "" => wrong("the reason is empty"),
+        said => Ok(said.to_owned()),
+    }
+}
+
+/// `kind/name` of objects, in lower case as kubectl writes the kind, `*` for any text.
+pub fn object_glob(text: &str) -> Read<String> {
+    let Some((kind, name)) = text.split_once('/') else {
+        return instead(
+            format!("{text:?} does not say which kind"),
+            format!("write `deployment/{text}`, or `*/{text}`"),
+        );
+    };
+    let glob = format!("{}/{name}", kind.to_lowercase());
+    match globset::Glob::new(&glob) {
+        Ok(_) => Ok(glob),
+        Err(error) => wrong(format!("{text:?} is not a pattern: {}", error.kind())),
+    }
+}
+
 /// Labels with dots between: names of Secrets and of most objects.
 pub fn subdomain(text: &str) -> Read<String> {
     if text.len() > 253 {

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::check::RULES;
+
 /// A service's and the stack's name.
 const LABEL: &str = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$";
 const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
@@ -37,6 +39,7 @@ fn top() -> Value {
         "hooks": hooks(),
         "dev": dev(),
         "strict": boolean("Whether an object of a kind that the cluster does not know is an error. Default: it is left out, and `llmdev up` says so."),
+        "check": check(),
         "profiles": {
             "type": ["object", "null"],
             "description": "Changes to this file by name. `-p NAME` activates one; otherwise those hold whose `activate` does.",
@@ -285,6 +288,19 @@ fn dev() -> Value {
     )
 }
 
+fn check() -> Value {
+    let rules: Vec<_> = RULES.iter().map(|rule| rule.id).collect();
+    let keys = json!({
+        "rule": { "enum": rules, "description": "The rule; `llmdev check --list` shows all." },
+        "reason": { "type": "string", "pattern": "\\S", "description": "Why it does not hold here. `llmdev check` shows it." },
+        "objects": list("The objects, as `kind/name`; `*` stands for any text. Default: all.", json!({ "type": "string", "pattern": "/" }), 0),
+    });
+    let ignore = shape("A rule that is switched off.", keys, &["rule", "reason"]);
+    let keys =
+        json!({ "ignore": list("Rules that are switched off, each with a reason.", ignore, 0) });
+    shape("What `llmdev check` looks at.", keys, &[])
+}
+
 fn profile() -> Value {
     let activate = json!({
         "env": { "type": ["string", "null"], "pattern": "^[A-Za-z_][A-Za-z0-9_]*=", "description": "`NAME=value`: holds when the environment variable has this value." },
@@ -392,6 +408,8 @@ mod tests {
             ("/properties/secrets/items", file::SECRET),
             ("/properties/hooks", file::HOOKS),
             ("/properties/dev", file::DEV),
+            ("/properties/check", file::CHECK),
+            ("/properties/check/properties/ignore/items", file::IGNORE),
             (
                 "/properties/profiles/additionalProperties",
                 profile::PROFILE,

@@ -2,6 +2,7 @@
 
 mod echo;
 pub mod failure;
+pub mod findings;
 pub mod news;
 pub mod progress;
 pub mod table;

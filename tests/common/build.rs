@@ -41,6 +41,7 @@ impl Bench {
             hooks: Hooks::default(),
             dev: Default::default(),
             strict: false,
+            ignore: vec![],
         };
         Bench {
             folder,
