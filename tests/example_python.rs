@@ -76,11 +76,11 @@ fn production_has_all_that_the_manifests_say() {
         "replicas: 3\n",
         "replicas: 5\n",
         "maxReplicas: 20\n",
-        "heavy_job_memory_limit: 8Gi\n",
+        "heavy_job_memory_limit: \"8Gi\"\n",
     ] {
         assert!(rendered.contains(part), "there is no {part}");
     }
-    assert!(!rendered.contains("name: llm-executor-overrides\ndata"));
+    assert!(!rendered.contains("heavy_job_memory_limit: \"2Gi\""));
 }
 
 #[test]

@@ -34,9 +34,11 @@ impl Example {
     /// A copy of `examples/NAME`, whose manifests say that it lives in the namespace `space`.
     pub fn of(name: &str, space: &str) -> Self {
         let stack = Stack::new();
-        let space = Regex::new(&format!(r"\b{space}\b")).unwrap();
+        // The whole word: other names begin with it.
+        let space = Regex::new(&format!(r"(?m)(^|[^-\w]){space}($|[^-\w])")).unwrap();
+        let other = format!("${{1}}{}${{2}}", stack.space);
         copy(&folder(name), &stack.path(""), &|text| {
-            space.replace_all(text, &stack.space).into_owned()
+            space.replace_all(text, &other).into_owned()
         });
         let mut example = Example {
             stack,
