@@ -76,11 +76,14 @@ fn production_has_all_that_the_manifests_say() {
         "replicas: 3\n",
         "replicas: 5\n",
         "maxReplicas: 20\n",
+        "kind: NetworkPolicy\n",
         "heavy_job_memory_limit: \"8Gi\"\n",
     ] {
         assert!(rendered.contains(part), "there is no {part}");
     }
-    assert!(!rendered.contains("heavy_job_memory_limit: \"2Gi\""));
+    for part in ["heavy_job_memory_limit: \"2Gi\"", "kind: Secret\n"] {
+        assert!(!rendered.contains(part), "there is {part}");
+    }
 }
 
 #[test]
