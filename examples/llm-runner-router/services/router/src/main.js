@@ -20,7 +20,7 @@ const metrics = new Metrics({
 const modelCache = new DiskCache(config.modelCacheDir, config.cacheEnabled);
 const answers = new DiskCache(config.sharedCacheDir, config.cacheEnabled);
 const models = new Models(config, modelCache, log, (which, hit) => metrics.cache(which, hit));
-const router = new Router(config, models, answers, metrics);
+const router = new Router(config, models, answers, metrics, log);
 const { server, sockets } = createServer({ config, router, models, metrics, log, state });
 
 // What is being answered is answered; who has a WebSocket is told to come again, and finds another pod.

@@ -1,4 +1,4 @@
-// Which model answers. A strategy gives each model a score; the highest wins, and the first of equals.
+// Which model answers. A strategy gives each model a score; the highest is asked first, and the first of equals.
 
 const balance = { quality: 0.4, cost: 0.3, speed: 0.3 };
 
@@ -17,15 +17,15 @@ export const strategies = {
   "round-robin": (model, most, place) => (place === turn % most.count ? 1 : 0),
 };
 
-// `models` have quality (0 to 1), cost (of 1000 tokens), latency (ms, as measured lately) and inFlight.
-export function choose(strategy, models) {
-  const score = strategies[strategy];
+// The models, the best first. They have quality (0 to 1), cost (of 1000 tokens), latency (ms, as measured lately) and
+// inFlight.
+export function rank(strategy, models) {
   const most = {
     cost: Math.max(...models.map((model) => model.cost)),
     latency: Math.max(...models.map((model) => model.latency)),
     count: models.length,
   };
-  const scores = models.map((model, place) => score(model, most, place));
+  const scored = models.map((model, place) => ({ model, score: strategies[strategy](model, most, place) }));
   if (strategy === "round-robin") turn += 1;
-  return models[scores.indexOf(Math.max(...scores))];
+  return scored.sort((one, other) => other.score - one.score).map(({ model }) => model);
 }

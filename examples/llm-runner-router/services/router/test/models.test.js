@@ -12,7 +12,7 @@ import * as retrieval from "../src/retrieval.js";
 import { Router } from "../src/router.js";
 
 const text = "a pod is ready\na pod is alive\na model answers";
-const quiet = { info() {} };
+const quiet = { info() {}, warn() {} };
 const folder = () => mkdtemp(join(tmpdir(), "router-"));
 
 test("a Markov model learns what follows", () => {
@@ -98,7 +98,7 @@ test("an answer is found on the disk, free of charge, until the model is another
   const seen = [];
   const metrics = { request() {}, cache: (which, hit) => seen.push(hit) };
   const dir = await folder();
-  const router = new Router({ strategy: "balanced", maxConcurrentRequests: 1 }, models, new DiskCache(dir), metrics);
+  const router = new Router({ strategy: "balanced", maxConcurrentRequests: 1 }, models, new DiskCache(dir), metrics, quiet);
   const ask = async () => (await Array.fromAsync(router.answer({ prompt: "pod" }))).at(-1).done;
   const first = await ask();
   const second = await ask();
@@ -108,4 +108,23 @@ test("an answer is found on the disk, free of charge, until the model is another
   models.find("one").version = "another";
   assert.equal((await ask()).cached, false);
   assert.deepEqual(seen, [false, true, false]);
+});
+
+test("a model that fails is passed over, unless it was asked for by name", async () => {
+  const closed = http.createServer();
+  await new Promise((listening) => closed.listen(0, listening));
+  const url = `http://localhost:${closed.address().port}`;
+  await new Promise((end) => closed.close(end));
+  const { models } = await open([model("one", 1)]);
+  const gone = { id: "gone", kind: "upstream", url, model: "x", quality: 2, cost: 1, latency: 1, inFlight: 0 };
+  models.list.push(gone);
+  const outcomes = [];
+  const metrics = { cache() {}, request: (id, strategy, outcome) => outcomes.push([id, outcome]) };
+  const router = new Router({ maxConcurrentRequests: 1 }, models, new DiskCache(await folder()), metrics, quiet);
+  const ask = async (more) => (await Array.fromAsync(router.answer({ prompt: "pod", ...more }))).at(-1).done;
+  assert.equal((await ask({ strategy: "quality-first" })).model, "one");
+  assert.deepEqual(outcomes, [["gone", "failed"], ["one", "answered"]]);
+  await assert.rejects(ask({ model: "gone" }), /the model gone failed: .*ECONNREFUSED/);
+  assert.equal(gone.inFlight, 0);
+  assert.equal(router.inFlight, 0);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { choose } from "../src/strategies.js";
+import { rank } from "../src/strategies.js";
 
 const small = { id: "small", quality: 0.3, cost: 0.1, latency: 1, inFlight: 0 };
 const large = { id: "large", quality: 0.9, cost: 2, latency: 50, inFlight: 0 };
@@ -19,12 +19,16 @@ const cases = [
 ];
 for (const [strategy, among, expected] of cases) {
   test(`${strategy} takes ${expected} of ${JSON.stringify(among.map((one) => [one.id, one.latency, one.inFlight]))}`, () => {
-    assert.equal(choose(strategy, among).id, expected);
+    assert.equal(rank(strategy, among)[0].id, expected);
   });
 }
 
 test("round-robin takes one after the other", () => {
-  const taken = Array.from({ length: 6 }, () => choose("round-robin", models).id);
+  const taken = Array.from({ length: 6 }, () => rank("round-robin", models)[0].id);
   assert.deepEqual(taken.slice(0, 3).toSorted(), ["large", "middle", "small"]);
   assert.deepEqual(taken.slice(3), taken.slice(0, 3));
+});
+
+test("who comes after the first is said too", () => {
+  assert.deepEqual(rank("quality-first", models).map(({ id }) => id), ["large", "middle", "small"]);
 });
