@@ -1,0 +1,1 @@
+"""Runs Python code that nobody trusts: small pieces itself, large ones in Kubernetes Jobs."""
