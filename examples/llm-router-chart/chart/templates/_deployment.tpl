@@ -10,11 +10,10 @@ podAnnotations.
 {{- $context := . -}}
 {{- range $color := splitList " " (include "llm-router.colors" $root) }}
 {{- $name := printf "%s-%s" (include "llm-router.fullname" $root) $component }}
-{{- $tag := default $root.Chart.AppVersion $values.image.tag }}
 {{- if ne $color "-" }}
 {{- $name = printf "%s-%s" $name $color }}
-{{- $tag = default $tag (get $root.Values.blueGreen.tags $color) }}
 {{- end }}
+{{- $image := include "llm-router.image" (dict "root" $root "values" $values "color" $color) }}
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -76,7 +75,10 @@ spec:
       {{- end }}
       {{- with $values.topologySpreadConstraints }}
       topologySpreadConstraints:
-        {{- tpl (toYaml .) $root | nindent 8 }}
+        {{- range . }}
+        {{- $own := dict "labelSelector" (dict "matchLabels" (include "llm-router.podLabels" (dict "root" $root "component" $component "color" $color) | fromYaml)) }}
+        - {{- toYaml (merge (dict) . $own) | nindent 10 }}
+        {{- end }}
       {{- end }}
       {{- $affinity := deepCopy $values.affinity }}
       {{- if and (ne $values.antiAffinity "none") (not $affinity.podAntiAffinity) }}
@@ -94,11 +96,11 @@ spec:
       {{- end }}
       {{- with $context.initContainers }}
       initContainers:
-        {{- . | nindent 8 }}
+        {{- . | replace "<image>" $image | nindent 8 }}
       {{- end }}
       containers:
         - name: {{ $component }}
-          image: "{{ $values.image.repository }}:{{ $tag }}"
+          image: {{ $image | quote }}
           imagePullPolicy: {{ $values.image.pullPolicy }}
           {{- with concat (default list $context.args) $values.args }}
           args:

@@ -83,6 +83,15 @@ annotations:
 {{ if .Values.blueGreen.enabled }}blue green{{ else }}-{{ end }}
 {{- end }}
 
+{{/* A component's image: include "llm-router.image" (dict "root" $ "values" … "color" …); no colour: the active one's. */}}
+{{- define "llm-router.image" -}}
+{{- $tag := default .root.Chart.AppVersion .values.image.tag -}}
+{{- if .root.Values.blueGreen.enabled -}}
+{{- $tag = default $tag (get .root.Values.blueGreen.tags (default .root.Values.blueGreen.active .color)) -}}
+{{- end -}}
+{{ .values.image.repository }}:{{ $tag }}
+{{- end }}
+
 {{/* What the schema cannot say, because it is about several values at once. */}}
 {{- define "llm-router.validate" -}}
 {{- $secrets := .Values.secrets -}}
