@@ -1,6 +1,8 @@
 """Small models for development, behind OpenAI's protocol: they need no key and no network, and answer from the question."""
 
 import json
+import signal
+import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -49,4 +51,5 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     ThreadingHTTPServer(("", 8000), Handler).serve_forever()

@@ -25,7 +25,7 @@ def load(uri: str) -> dict[str, Model]:
     models: dict[str, Model] = {}
     for path in files.glob(f"{root.rstrip('/')}/*/*/examples.json"):
         name, version = path.split("/")[-3:-1]
-        if not version.isdigit() or (name in models and int(models[name].version) > int(version)):
+        if name.startswith(".") or not version.isdigit() or (name in models and int(models[name].version) > int(version)):
             continue
         models[name] = Model(name, version, Classifier(json.loads(files.cat_file(path))))
     if not models:
