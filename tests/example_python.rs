@@ -9,15 +9,14 @@ use example::{Example, curl, until};
 use serde_json::Value;
 
 const NAME: &str = "secure-python-execution";
-const SPACE: &str = "llm-executor";
 const LLM: u16 = 8000;
 const EXECUTOR: u16 = 8001;
 
 #[test]
 fn the_platform_comes_up_does_what_it_is_for_and_takes_edits() {
-    let platform = Example::of(NAME, SPACE);
+    let platform = Example::of(NAME);
     platform.comes_up();
-    platform.is_verified(&[("LLM_PORT", LLM), ("EXECUTOR_PORT", EXECUTOR)]);
+    platform.script("verify", &[("LLM_PORT", LLM), ("EXECUTOR_PORT", EXECUTOR)]);
     platform.is_up_already();
 
     // Into the running container.
@@ -71,7 +70,7 @@ fn the_platform_comes_up_does_what_it_is_for_and_takes_edits() {
 
 #[test]
 fn production_has_all_that_the_manifests_say() {
-    let rendered = Example::of(NAME, SPACE).rendered("production");
+    let rendered = Example::of(NAME).rendered("production");
     for part in [
         "replicas: 3\n",
         "replicas: 5\n",

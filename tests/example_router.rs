@@ -11,14 +11,13 @@ use example::{Example, curl, until};
 use journey::Run;
 
 const NAME: &str = "llm-runner-router";
-const SPACE: &str = "llm-systems";
 const PORT: u16 = 3006;
 
 #[test]
 fn the_router_comes_up_does_what_it_is_for_and_takes_edits() {
-    let router = Example::of(NAME, SPACE);
+    let router = Example::of(NAME);
     router.comes_up();
-    router.is_verified(&[("ROUTER_PORT", PORT)]);
+    router.script("verify", &[("ROUTER_PORT", PORT)]);
     router.is_up_already();
 
     // Into the running container.
@@ -59,9 +58,9 @@ fn the_router_comes_up_does_what_it_is_for_and_takes_edits() {
 
 #[test]
 fn the_router_comes_up_from_its_chart() {
-    let router = Example::of(NAME, SPACE);
+    let router = Example::of(NAME);
     router.stack.run(&["up", "-p", "helm"]).ends().went_well();
-    router.is_verified(&[("ROUTER_PORT", PORT)]);
+    router.script("verify", &[("ROUTER_PORT", PORT)]);
     router.goes();
 }
 
@@ -73,7 +72,7 @@ fn the_chart_and_the_overlays_come_to_the_same() {
         .went_well();
     assert_eq!(compared.out, "");
 
-    let router = Example::of(NAME, SPACE);
+    let router = Example::of(NAME);
     for (profile, parts) in [
         ("staging", ["minReplicas: 2", "max-memory: \"3072\""]),
         ("production", ["minReplicas: 5", "max-memory: \"12288\""]),

@@ -2,8 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use llmdev::event::{Phase, Status};
 use regex::{Captures, Regex};
 
-use crate::journey::{self, PATIENCE, Run, Stack, free_port, kubectl};
+use crate::journey::{self, Ended, PATIENCE, Run, Stack, free_port, get, kubectl};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -31,11 +32,14 @@ pub struct Example {
 }
 
 impl Example {
-    /// A copy of `examples/NAME`, whose manifests say that it lives in the namespace `space`.
-    pub fn of(name: &str, space: &str) -> Self {
+    /// A copy of `examples/NAME`. Where its manifests say its namespace, they say the test's.
+    pub fn of(name: &str) -> Self {
         let stack = Stack::new();
+        let yaml = fs::read_to_string(folder(name).join("stack.yaml")).unwrap();
+        let namespace = Regex::new(r"(?m)^namespace: (\S+)$").unwrap();
+        let namespace = namespace.captures(&yaml).expect("it has a namespace")[1].to_owned();
         // The whole word: other names begin with it.
-        let space = Regex::new(&format!(r"(?m)(^|[^-\w]){space}($|[^-\w])")).unwrap();
+        let space = Regex::new(&format!(r"(?m)(^|[^-\w]){namespace}($|[^-\w])")).unwrap();
         let other = format!("${{1}}{}${{2}}", stack.space);
         copy(&folder(name), &stack.path(""), &|text| {
             space.replace_all(text, &other).into_owned()
@@ -55,18 +59,24 @@ impl Example {
         let cluster = format!("cluster: {}", journey::cluster());
         let text = replace_once(yaml, "(?m)^name: .*$", &name);
         let text = replace_once(&text, "(?m)^cluster: .*$", &cluster);
-        let forwards = Regex::new(r"(?m)^    forward: \[([0-9]+)\]").unwrap();
-        let text = forwards.replace_all(&text, |line: &Captures| {
-            let (remote, local) = (line[1].parse().unwrap(), free_port());
-            self.ports.insert(remote, local);
-            format!("    forward: ['{local}:{remote}']")
+        let mut own = |port: &str| {
+            *self
+                .ports
+                .entry(port.parse().unwrap())
+                .or_insert_with(free_port)
+        };
+        let short = Regex::new(r"(?m)^    forward: \[([0-9]+)\]").unwrap();
+        let text = short.replace_all(&text, |line: &Captures| {
+            format!("    forward: ['{}:{}']", own(&line[1]), &line[1])
         });
+        let long = Regex::new("local: ([0-9]+)").unwrap();
+        let text = long.replace_all(&text, |port: &Captures| format!("local: {}", own(&port[1])));
         text.into_owned()
     }
 
     /// The local port in the place of one of stack.yaml's.
-    pub fn port(&self, remote: u16) -> u16 {
-        self.ports[&remote]
+    pub fn port(&self, port: u16) -> u16 {
+        self.ports[&port]
     }
 
     /// `up`, until all are ready.
@@ -76,6 +86,15 @@ impl Example {
         assert!(is_well(&status), "{status:#?}");
     }
 
+    /// These ports of stack.yaml are listened on, and no others of it.
+    pub fn listens_on(&self, ports: &[u16]) {
+        let status = self.stack.status();
+        let forwards = status.services.iter().flat_map(|row| &row.forwards);
+        let listening: BTreeSet<u16> = forwards.map(|forward| forward.local).collect();
+        let wanted = ports.iter().map(|port| self.port(*port)).collect();
+        assert_eq!(listening, wanted);
+    }
+
     /// Another `up` has nothing to do.
     pub fn is_up_already(&self) {
         let pods = self.stack.pods();
@@ -83,18 +102,20 @@ impl Example {
         assert_eq!(self.stack.pods(), pods);
     }
 
-    /// Runs its `verify`, which is told the ports by these names.
-    pub fn is_verified(&self, ports: &[(&str, u16)]) {
-        let mut verify = Command::new(self.stack.path("verify"));
-        verify
+    /// Runs a script of its folder, which is told the ports by these names.
+    pub fn script(&self, script: &str, ports: &[(&str, u16)]) -> Ended {
+        let mut command = Command::new(self.stack.path(script));
+        command
             .env("CONTEXT", journey::context())
             .env("NAMESPACE", &self.stack.space)
             .envs(
                 ports
                     .iter()
-                    .map(|(name, port)| (name, self.port(*port).to_string())),
+                    .filter_map(|(name, port)| Some((name, self.ports.get(port)?.to_string()))),
             );
-        println!("{}", Run::start(verify, "verify".into()).ends().went_well());
+        let ended = Run::start(command, script.to_owned()).ends().went_well();
+        println!("{ended}");
+        ended
     }
 
     /// Saves a file in which one thing is another.
@@ -113,9 +134,26 @@ impl Example {
             .out
     }
 
-    /// `down`, and nothing of it is left in its namespace, made by itself or by its services.
+    /// Waits until what is answered on a port of its stack.yaml has this in it.
+    pub fn until_it_says(&self, port: u16, part: &str) {
+        until(part, || match get(self.port(port)) {
+            Ok(said) if said.contains(part) => Ok(()),
+            other => Err(other),
+        });
+    }
+
+    /// `down`: nothing of it is left in its namespace, made by itself or by its services, nor beside it, and nobody
+    /// listens on its ports.
     pub fn goes(&self) {
         self.stack.down().went_well();
+        let label = format!("llmdev.dev/stack={}", self.stack.name);
+        let beside = "clusterroles,clusterrolebindings";
+        let beside = kubectl(&["get", beside, "--selector", &label, "-o", "name"]);
+        assert_eq!(beside, "");
+        for port in self.ports.values() {
+            let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, *port));
+            assert!(bound.is_ok(), "{port} is free");
+        }
         // What belongs to what is gone is collected by Kubernetes in its own time.
         until("end of all", || {
             self.left().is_empty().then_some(()).ok_or(self.left())
