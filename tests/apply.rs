@@ -874,8 +874,7 @@ async fn refusals_name_the_object_and_all_of_them() {
         "the rest is applied"
     );
     for said in [
-        "the cluster refuses configmap/big in NAMESPACE: ",
-        "may not be more than 1048576 bytes",
+        "configmap/big in NAMESPACE is too large: it has 1954 KiB, and a ConfigMap takes 1024 KiB",
         "the cluster refuses configmap/unknown in NAMESPACE: .dta: field not declared in schema",
         "configmap/elsewhere in llmdev-test-not-there cannot be applied: there is no namespace llmdev-test-not-there",
         "the cluster refuses secret/s in NAMESPACE: ",

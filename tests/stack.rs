@@ -715,9 +715,9 @@ fn profiles_that_do_not_fit() {
     "#);
     let folder = folder();
     insta::assert_snapshot!(told_in(&folder, FULL, Some("offlin")), @r#"
-    stack.yaml:56:3: error: there is no profile "offlin"
+    stack.yaml:59:3: error: there is no profile "offlin"
        |
-    56 |   offline:
+    59 |   offline:
        |   ^^^^^^^
        |
        = help: did you mean `offline`?

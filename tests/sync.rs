@@ -410,3 +410,39 @@ fn a_program_is_started_anew_where_it_runs() {
     served(port, "/index.html", "4\nyes\n");
     served(port, "/b", "b");
 }
+
+#[test]
+fn a_program_that_closes_its_output_for_others_is_heard_when_it_starts_anew() {
+    let port = free_port();
+    let mut live = Live::new(
+        "heard",
+        &format!(
+            "  app:\n    build: app\n    forward: ['{port}:8080']\n    sync: [{{ src: words, dest: /app, restart: true }}]\n"
+        ),
+    );
+    live.deployment("app", 8080, "", "");
+    live.write(
+        "app/Dockerfile",
+        "FROM node:22-slim\nWORKDIR /app\nCOPY main.js words ./\nCMD [\"node\", \"main.js\"]\n",
+    );
+    live.write(
+        "app/main.js",
+        "const words = require('fs').readFileSync('words', 'utf8'); console.log('starts with ' + words); \
+         require('http').createServer((_, answer) => answer.end(words)).listen(8080);\n",
+    );
+    live.write("app/words", "one");
+    live.up();
+    served(port, "/", "one");
+    for words in ["two", "three"] {
+        live.write("app/words", words);
+        served(port, "/", words);
+        until("what it says when it starts", || {
+            let said = live.say(&["logs", "app"]);
+            said.contains(&format!("starts with {words}")).then_some(())
+        });
+    }
+    assert_eq!(
+        live.pod("app", "/status/containerStatuses/0/restartCount"),
+        "0"
+    );
+}

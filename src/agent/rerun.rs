@@ -250,8 +250,15 @@ impl Traced {
         let _ = self.call(libc::SYS_rt_sigprocmask, &[SIG_SETMASK, zeros, 0, 8]);
     }
 
-    /// Children that have ended, and open files, which may be ports that it listens on.
+    /// Children that have ended, and open files, which may be ports that it listens on. Its standard streams stay, as the
+    /// runtime gave them: Node.js, for one, marks them to be closed by an `execve`.
     fn take_leave(&self) {
+        for stream in 0..=2 {
+            let _ = self.call(libc::SYS_fcntl, &[stream, F_SETFD, 0]);
+            if let Ok(flags) = self.call(libc::SYS_fcntl, &[stream, F_GETFL, 0]) {
+                let _ = self.call(libc::SYS_fcntl, &[stream, F_SETFL, flags & !O_NONBLOCK]);
+            }
+        }
         for _ in 0..CHILDREN {
             if !self
                 .call(libc::SYS_wait4, &[u64::MAX, 0, WNOHANG, 0])
@@ -314,6 +321,10 @@ struct Prepared {
 const AT_FDCWD: u64 = libc::AT_FDCWD as i64 as u64;
 const SIG_SETMASK: u64 = libc::SIG_SETMASK as u64;
 const WNOHANG: u64 = libc::WNOHANG as u64;
+const F_SETFD: u64 = libc::F_SETFD as u64;
+const F_GETFL: u64 = libc::F_GETFL as u64;
+const F_SETFL: u64 = libc::F_SETFL as u64;
+const O_NONBLOCK: u64 = libc::O_NONBLOCK as u64;
 
 /// Memory of the process that is being put together.
 #[derive(Default)]

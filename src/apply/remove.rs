@@ -91,25 +91,28 @@ impl Applier {
             ));
         }
         let left = AtomicUsize::new(turns.values().map(Vec::len).sum());
-        let went = |target: Option<&Target>| {
-            let gone = usize::from(target.is_some());
-            let left = left.fetch_sub(gone, Ordering::Relaxed) - gone;
+        let say = |gone: Option<&Target>| {
             progress(Progress {
-                gone: target.cloned(),
-                left,
+                gone: gone.cloned(),
+                left: left.load(Ordering::Relaxed),
             });
         };
-        went(None);
+        let stays = || {
+            left.fetch_sub(1, Ordering::Relaxed);
+        };
+        let went = |target: &Target| {
+            stays();
+            say(Some(target));
+        };
+        say(None);
         for (turn, objects) in turns {
             let objects = match turn {
                 Turn::Rest | Turn::Claims => objects,
                 Turn::Definitions | Turn::Namespaces => {
-                    self.unused(objects, &mut removed, &|target| went(Some(target)))
-                        .await?
+                    self.unused(objects, &mut removed, &stays).await?
                 }
             };
-            self.delete_and_wait(&objects, &|target| went(Some(target)))
-                .await?;
+            self.delete_and_wait(&objects, &went).await?;
             removed
                 .deleted
                 .extend(objects.iter().map(|it| it.target.to_string()));
@@ -147,14 +150,14 @@ impl Applier {
         &self,
         objects: Vec<Owned>,
         removed: &mut Removed,
-        went: &(dyn Fn(&Target) + Send + Sync),
+        stays: &(dyn Fn() + Send + Sync),
     ) -> Result<Vec<Owned>> {
         let mut unused = Vec::new();
         for it in objects {
             match self.others_in(&it).await? {
                 None => unused.push(it),
                 Some(other) => {
-                    went(&it.target);
+                    stays();
                     removed
                         .notes
                         .push(format!("{} stays, since {other}", it.target));

@@ -38,6 +38,7 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
     let docker = Docker::connect().await?;
     let cancel = CancellationToken::new();
     let mut images = Vec::new();
+    let mut interrupts = super::interrupts()?;
     for plan in crate::engine::prepare::in_order(&stack, &plans, &args.services) {
         let began = Instant::now();
         let built = docker.image_id(&plan.reference).await?.is_none();
@@ -46,7 +47,7 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
             let build = docker.build(&plan, &mut lines, &cancel);
             let outcome = tokio::select! {
                 outcome = build => outcome?,
-                _ = tokio::signal::ctrl_c() => return Err(Failure::new(crate::error::Kind::Interrupted, "stopped")),
+                _ = interrupts.recv() => return Err(Failure::new(crate::error::Kind::Interrupted, "stopped")),
             };
             if let Outcome::Changed(path) = outcome {
                 return Err(Failure::failed(format!(

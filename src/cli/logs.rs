@@ -116,6 +116,7 @@ async fn show(global: &Global, query: LogQuery) -> Result<()> {
         return without_daemon(global, query, printer).await;
     };
     client.ask(&Request::Logs(query)).await?;
+    let mut interrupts = super::interrupts()?;
     loop {
         tokio::select! {
             answer = client.answer() => match answer? {
@@ -126,7 +127,7 @@ async fn show(global: &Global, query: LogQuery) -> Result<()> {
                 Some(_) => {}
             },
             // The usual end of following, no failure.
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = interrupts.recv() => return Ok(()),
         }
     }
 }

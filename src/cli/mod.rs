@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{Failure, Kind, Result};
 use crate::stack::{self, Stack};
@@ -50,6 +51,12 @@ const EXAMPLES: &str = "Examples:
   llmdev down               take away what this stack owns
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 stack.yaml, 4 Docker, cluster or a program is missing, 5 refused, 130 interrupted.";
+
+/// What Ctrl-C tells. To be had before a loop, not in it: what comes while nobody listens is lost.
+fn interrupts() -> Result<Signal> {
+    signal(SignalKind::interrupt())
+        .map_err(|error| Failure::environment("cannot wait for Ctrl-C").because(error))
+}
 
 /// Options of every command.
 #[derive(Debug, clap::Args)]

@@ -50,9 +50,10 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
     let cancel = CancellationToken::new();
     let work = prune::prune(&docker, loader.as_ref(), &wish, &cancel);
     tokio::pin!(work);
+    let mut interrupts = super::interrupts()?;
     let pruned = tokio::select! {
         pruned = &mut work => pruned,
-        _ = tokio::signal::ctrl_c() => {
+        _ = interrupts.recv() => {
             cancel.cancel();
             work.await
         }

@@ -113,6 +113,7 @@ pub(super) async fn follow(
     client: &mut Client,
     mut progress: Option<&mut Progress>,
 ) -> Result<End> {
+    let mut interrupts = super::interrupts()?;
     let mut interrupted = false;
     loop {
         tokio::select! {
@@ -126,7 +127,7 @@ pub(super) async fn follow(
                 }
                 Some(_) => {}
             },
-            _ = tokio::signal::ctrl_c() => {
+            _ = interrupts.recv() => {
                 if interrupted {
                     if let Some(progress) = &mut progress {
                         progress.finish();

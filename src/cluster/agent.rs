@@ -298,10 +298,11 @@ impl Agent {
         lock(&self.pending).is_some()
     }
 
-    /// Connects to a port of a pod on the agent's node; see [`Door::dial`].
+    /// Connects to a port of a pod on the agent's node, as a process in the pod would connect to its own loopback.
     ///
     /// # Errors
-    /// Those of the door.
+    /// `ConnectionRefused`: nothing listens there. `NotFound`: no such pod runs on the node. `Unsupported`: the node
+    /// cannot be reached from here, and never will. Others as they come.
     pub async fn dial(&self, pod_uid: &str, port: u16) -> io::Result<TcpStream> {
         let door = self.door.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         door.dial(pod_uid, port).await

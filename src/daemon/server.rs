@@ -13,18 +13,22 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::codec::{Framed, LinesCodec};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::client::LONGEST_LINE;
 use super::protocol::{Answer, Hello, PROTOCOL, Request};
 use super::{journal, lock, spawn};
 use crate::engine::bus::Subscription;
 use crate::engine::driver::{self, Command, Handle};
-use crate::error::{Failure, Kind, Result};
+use crate::error::{Failure, Result};
 use crate::state::State;
 use crate::{diagnose, logs};
 
 /// How long another process may hold the lock without listening.
 const OTHER_STARTS: Duration = Duration::from_secs(10);
+
+/// How long clients may take to hear the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 type Lines = Framed<UnixStream, LinesCodec>;
 
@@ -49,12 +53,13 @@ pub async fn run(file: &Path) -> Result<()> {
 
     let end = CancellationToken::new();
     let (handle, driver) = driver::start(file, state.clone(), end.clone());
+    let asked = TaskTracker::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     loop {
         tokio::select! {
             connection = listener.accept() => match connection {
-                Ok((stream, _)) => drop(tokio::spawn(serve(stream, handle.clone()))),
+                Ok((stream, _)) => drop(tokio::spawn(serve(stream, handle.clone(), asked.clone()))),
                 Err(error) => tracing::warn!(%error, "cannot accept"),
             },
             () = end.cancelled() => break,
@@ -63,6 +68,9 @@ pub async fn run(file: &Path) -> Result<()> {
         }
     }
     let _ = driver.await;
+    // Whoever waits is told how it came out.
+    asked.close();
+    let _ = tokio::time::timeout(LAST_WORDS, asked.wait()).await;
     let _ = fs::remove_file(state.socket()?);
     tracing::info!("ended");
     Ok(())
@@ -101,9 +109,10 @@ fn listen(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-async fn serve(stream: UnixStream, handle: Handle) {
+/// `asked` counts the requests that somebody waits for.
+async fn serve(stream: UnixStream, handle: Handle, asked: TaskTracker) {
     let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(LONGEST_LINE));
-    if let Err(gone) = converse(&mut lines, &handle).await {
+    if let Err(gone) = converse(&mut lines, &handle, &asked).await {
         tracing::debug!(?gone, "a client went away");
     }
 }
@@ -112,7 +121,7 @@ async fn serve(stream: UnixStream, handle: Handle) {
 #[derive(Debug)]
 struct Gone;
 
-async fn converse(lines: &mut Lines, handle: &Handle) -> Result<(), Gone> {
+async fn converse(lines: &mut Lines, handle: &Handle, asked: &TaskTracker) -> Result<(), Gone> {
     let hello: Hello = receive(lines).await?;
     send(lines, &Hello::ours()).await?;
     let request: Request = match receive(lines).await {
@@ -137,7 +146,7 @@ async fn converse(lines: &mut Lines, handle: &Handle) -> Result<(), Gone> {
             force,
             profile,
         } => {
-            carry(lines, handle, |reply| Command::Up {
+            carry(lines, handle, asked, |reply| Command::Up {
                 services,
                 watch,
                 force,
@@ -147,15 +156,29 @@ async fn converse(lines: &mut Lines, handle: &Handle) -> Result<(), Gone> {
             .await
         }
         Request::Down { volumes } => {
-            carry(lines, handle, |reply| Command::Down { volumes, reply }).await
+            carry(lines, handle, asked, |reply| Command::Down {
+                volumes,
+                reply,
+            })
+            .await
         }
         Request::Restart { services } => {
-            carry(lines, handle, |reply| Command::Restart { services, reply }).await
+            carry(lines, handle, asked, |reply| Command::Restart {
+                services,
+                reply,
+            })
+            .await
         }
         Request::Sync { service } => {
-            carry(lines, handle, |reply| Command::Sync { service, reply }).await
+            carry(lines, handle, asked, |reply| Command::Sync {
+                service,
+                reply,
+            })
+            .await
         }
-        Request::Watch { on } => carry(lines, handle, |reply| Command::Watch { on, reply }).await,
+        Request::Watch { on } => {
+            carry(lines, handle, asked, |reply| Command::Watch { on, reply }).await
+        }
     }
 }
 
@@ -163,8 +186,10 @@ async fn converse(lines: &mut Lines, handle: &Handle) -> Result<(), Gone> {
 async fn carry(
     lines: &mut Lines,
     handle: &Handle,
+    asked: &TaskTracker,
     command: impl FnOnce(oneshot::Sender<Option<Failure>>) -> Command,
 ) -> Result<(), Gone> {
+    let _asked = asked.token();
     let (reply, mut done) = oneshot::channel();
     let mut events = handle.bus.subscribe();
     handle
@@ -177,9 +202,10 @@ async fn carry(
             biased;
             event = events.next() => match event {
                 Some(event) => send(lines, &Answer::Event(Box::new((*event).clone()))).await?,
-                None => return Err(Gone),
+                // The daemon ends; what became of the request is known by then.
+                None => break done.await.map_err(|_| Gone)?,
             },
-            result = &mut done => break result.unwrap_or_else(|_| Some(Failure::new(Kind::Interrupted, "the daemon ended"))),
+            result = &mut done => break result.map_err(|_| Gone)?,
             request = receive::<Request>(lines) => match request {
                 Ok(Request::Cancel) => handle.commands.send(Command::Halt).await.map_err(|_| Gone)?,
                 Ok(_) => {}
