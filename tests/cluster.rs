@@ -88,7 +88,8 @@ fn a_cluster_of_several_nodes_is_made_used_and_taken_away() {
     let kubectl = |words: &[&str]| {
         let mut kubectl = Command::new("kubectl");
         kubectl.args(["--kubeconfig", &kubeconfig, "--namespace", &stack.space]);
-        Run::start(kubectl.args(words), words.join(" ")).ends().out
+        kubectl.args(words);
+        Run::start(kubectl, words.join(" ")).ends().out
     };
     let says = |path: &str| {
         let pods = kubectl(&["get", "pods", "-o", "name"]);

@@ -19,8 +19,9 @@ const TAIL: u64 = 2048;
 
 /// For the C library's allocator, which else keeps what a build of many files once took, once a thread: half of the
 /// memory of a daemon at rest. What the daemon runs for people does not get them.
-pub const ALLOCATOR: [(&str, &str); 2] = [
+pub const ALLOCATOR: [(&str, &str); 3] = [
     ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_MMAP_THRESHOLD_", "65536"),
     ("MALLOC_TRIM_THRESHOLD_", "131072"),
 ];
 
