@@ -3,16 +3,21 @@
 //! A copy of it with a name, a namespace and ports of its own. Docker's layer cache has what the stack itself was built
 //! from.
 
+#[path = "common/browser.rs"]
+mod browser;
 #[path = "common/journey/mod.rs"]
 mod journey;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
+use browser::Page;
 use journey::{Run, Stack, free_port};
 use llmdev::event::{Phase, Status};
 use regex::{Captures, Regex};
+use serde_json::json;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -60,8 +65,52 @@ fn the_llm_stack_comes_up_and_does_what_it_is_for() {
     println!("{again}");
     assert_eq!(stack.pods(), pods);
 
+    edits_are_live(&stack, ports[&3000]);
+    assert_eq!(stack.pods(), pods);
+
     stack.down().went_well();
     assert_eq!(stack.objects(), Vec::<String>::new());
+}
+
+/// The client's source and LiteLLM's configuration, each by sync. The browser shows both, and loads its page once.
+fn edits_are_live(stack: &Stack, client: u16) {
+    let mut page = Page::open(&format!("http://localhost:{client}"));
+    let title = "document.querySelector('h1')?.textContent";
+    page.until(title, &json!("LLM Stack"));
+    page.eval("window.loadedOnce = true");
+    let began = Instant::now();
+    edit(
+        stack,
+        "react-client/src/App.tsx",
+        "<h1>LLM Stack</h1>",
+        "<h1>Edited</h1>",
+    );
+    page.until(title, &json!("Edited"));
+    println!("save to the browser's page: {:?}", began.elapsed());
+    assert_eq!(
+        page.eval("window.loadedOnce"),
+        json!(true),
+        "it was not loaded anew"
+    );
+
+    edit(
+        stack,
+        "litellm/config.yaml",
+        "model_name: chat",
+        "model_name: edited-chat",
+    );
+    let models = "fetch('/api/models').then(answer => answer.text()).then(text => window.models = text); \
+                  (window.models ?? '').includes('edited-chat')";
+    page.until(models, &json!(true));
+    println!("and LiteLLM's new model: {:?}", began.elapsed());
+}
+
+/// Saves a file of a service with one thing replaced.
+fn edit(stack: &Stack, file: &str, from: &str, to: &str) {
+    let file = format!("examples/llm-stack/services/{file}");
+    let text = std::fs::read_to_string(stack.path(&file)).unwrap();
+    assert_eq!(text.matches(from).count(), 1, "{from:?} is in {file} once");
+    stack.write(&file, text.replace(from, to));
 }
 
 fn is_well(row: &llmdev::event::ServiceStatus) -> bool {
