@@ -45,6 +45,11 @@ const METHODS: [&str; 4] = [
     "/grpc.health.v1.Health/Check",
 ];
 
+/// h2 takes a connection for an attack when small messages of more than half this window, each counted with 256 bytes,
+/// wait to be read. BuildKit asks for each file by itself, and for all of them at once; what waits is bounded by the
+/// stream's window, of 1 MiB, so this is never reached.
+const WINDOW: u32 = 64 << 20;
+
 impl Session {
     /// Opens one. `shared_key` names what BuildKit may keep of the files for the next session of the same key.
     pub async fn open(
@@ -90,6 +95,7 @@ impl Session {
             }))
             .add_service(HealthServer::new(Healthy));
         let serving = http2::Builder::new(TokioExecutor::new())
+            .initial_connection_window_size(WINDOW)
             .serve_connection(upgraded, TowerToHyperService::new(routes.prepare()));
         // How a session ends does not matter: the build says what is wrong.
         let serving = tokio::spawn(async move { drop(serving.await) });

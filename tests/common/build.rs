@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use llmdev::build::{Docker, ImagePlan, Outcome, Planner};
-use llmdev::error::{Failure, Kind};
+use llmdev::error::Failure;
 use llmdev::stack::{
     BuildSpec, ClusterSpec, Hooks, SecretSource, Service, ServiceId, Stack, WorkloadSpec,
 };
@@ -160,15 +160,10 @@ pub async fn build(docker: &Docker, plan: &ImagePlan) -> (Result<Outcome, Failur
 
 /// Builds what must build.
 pub async fn built(docker: &Docker, plan: &ImagePlan) -> (String, Vec<String>) {
-    // An engine that has much to do may close the connection under a build; who builds tries again then.
-    for _ in 0..3 {
-        match build(docker, plan).await {
-            (Ok(Outcome::Built(id)), lines) => return (id, lines),
-            (Err(failure), _) if failure.kind == Kind::Environment => eprintln!("again: {failure}"),
-            (other, lines) => panic!("{other:?}\n{}", lines.join("\n")),
-        }
+    match build(docker, plan).await {
+        (Ok(Outcome::Built(id)), lines) => (id, lines),
+        (other, lines) => panic!("{other:?}\n{}", lines.join("\n")),
     }
-    panic!("Docker closed the connection three times")
 }
 
 /// Whether a process of this machine has a text in its command line.
