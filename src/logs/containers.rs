@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
 use super::LogQuery;
 use crate::view::View;
@@ -24,6 +25,8 @@ pub(super) struct Runs {
     pub last: String,
     /// Whether it is still going on.
     pub running: bool,
+    /// When it ended, by the node's clock, rounded down to seconds.
+    pub ended: Option<DateTime<Utc>>,
     /// The one before it.
     pub before: Option<String>,
 }
@@ -106,6 +109,7 @@ fn runs_of(status: &ContainerStatus) -> Option<Runs> {
         return Some(Runs {
             last: status.container_id.clone()?,
             running: true,
+            ended: None,
             before,
         });
     }
@@ -113,6 +117,7 @@ fn runs_of(status: &ContainerStatus) -> Option<Runs> {
         return Some(Runs {
             last: ended.container_id.clone()?,
             running: false,
+            ended: end(ended),
             before,
         });
     }
@@ -120,8 +125,13 @@ fn runs_of(status: &ContainerStatus) -> Option<Runs> {
     Some(Runs {
         last: before?,
         running: false,
+        ended: ended.and_then(end),
         before: None,
     })
+}
+
+fn end(ended: &ContainerStateTerminated) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(ended.finished_at.as_ref()?.0.as_second(), 0)
 }
 
 #[cfg(test)]
@@ -141,8 +151,8 @@ mod tests {
 
     #[test]
     fn runs_follow_from_the_status() {
-        let ended =
-            |id: &str| serde_json::json!({"terminated": {"exitCode": 1, "containerID": id}});
+        let at = "2026-01-02T03:04:05Z";
+        let ended = |id: &str| serde_json::json!({"terminated": {"exitCode": 1, "containerID": id, "finishedAt": at}});
         let first = status(serde_json::json!({"containerID": "1", "state": {"running": {}}}));
         let again = status(serde_json::json!({
             "containerID": "2", "state": {"running": {}}, "lastState": ended("1")
@@ -157,6 +167,7 @@ mod tests {
             Some(Runs {
                 last: last.into(),
                 running,
+                ended: (!running).then(|| at.parse().unwrap()),
                 before: before.map(Into::into),
             })
         };

@@ -1,7 +1,8 @@
 //! Many containers' lines as one sequence.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -25,10 +26,9 @@ async fn send(out: &Out, item: LogItem) -> Result<(), Closed> {
     out.send(item).await.map_err(|_| Closed)
 }
 
-/// Merges what was printed so far, exactly; of each service the last `tail` lines.
+/// Merges what was printed so far, exactly.
 pub(super) async fn history(
     mut sources: Vec<mpsc::Receiver<LogItem>>,
-    tail: Option<usize>,
     out: &Out,
 ) -> Result<(), Closed> {
     let mut heads: Vec<Option<LogLine>> = Vec::new();
@@ -38,21 +38,14 @@ pub(super) async fn history(
         order.extend(head.as_ref().map(|line| Reverse((line.at, index))));
         heads.push(head);
     }
-    let mut last = tail.map(Last::new);
     while let Some(Reverse((_, index))) = order.pop() {
         let Some(line) = heads[index].take() else {
             continue;
         };
-        match &mut last {
-            Some(last) => last.push(line),
-            None => send(out, Ok(line)).await?,
-        }
+        send(out, Ok(line)).await?;
         let head = next(&mut sources[index], out).await?;
         order.extend(head.as_ref().map(|line| Reverse((line.at, index))));
         heads[index] = head;
-    }
-    for line in last.map(Last::into_lines).unwrap_or_default() {
-        send(out, Ok(line)).await?;
     }
     Ok(())
 }
@@ -68,15 +61,15 @@ async fn next(source: &mut mpsc::Receiver<LogItem>, out: &Out) -> Result<Option<
     }
 }
 
-/// The last lines of each service.
-struct Last {
+/// The last lines of each service, by time and arrival.
+pub(super) struct Last {
     each: usize,
     count: u64,
-    lines: HashMap<std::sync::Arc<str>, VecDeque<(u64, LogLine)>>,
+    lines: HashMap<Arc<str>, BTreeMap<(DateTime<Utc>, u64), LogLine>>,
 }
 
 impl Last {
-    fn new(each: usize) -> Self {
+    pub(super) fn new(each: usize) -> Self {
         Last {
             each,
             count: 0,
@@ -84,19 +77,44 @@ impl Last {
         }
     }
 
+    /// Reads all of these.
+    pub(super) async fn read(
+        &mut self,
+        sources: Vec<mpsc::Receiver<LogItem>>,
+        out: &Out,
+    ) -> Result<(), Closed> {
+        for mut source in sources {
+            while let Some(line) = next(&mut source, out).await? {
+                self.push(line);
+            }
+        }
+        Ok(())
+    }
+
     fn push(&mut self, line: LogLine) {
         let lines = self.lines.entry(line.service.clone()).or_default();
-        lines.push_back((self.count, line));
+        lines.insert((line.at, self.count), line);
         self.count += 1;
         if lines.len() > self.each {
-            lines.pop_front();
+            lines.pop_first();
         }
     }
 
-    fn into_lines(self) -> Vec<LogLine> {
+    /// Whether no line of a service up to this moment can be among its last.
+    pub(super) fn are_after(&self, service: &str, moment: DateTime<Utc>) -> bool {
+        self.lines.get(service).is_some_and(|lines| {
+            let first = lines.first_key_value();
+            lines.len() == self.each && first.is_none_or(|((at, _), _)| *at > moment)
+        })
+    }
+
+    pub(super) async fn print(self, out: &Out) -> Result<(), Closed> {
         let mut lines: Vec<_> = self.lines.into_values().flatten().collect();
-        lines.sort_by_key(|(count, _)| *count);
-        lines.into_iter().map(|(_, line)| line).collect()
+        lines.sort_by_key(|(key, _)| *key);
+        for (_, line) in lines {
+            send(out, Ok(line)).await?;
+        }
+        Ok(())
     }
 }
 
@@ -128,7 +146,7 @@ pub(super) async fn live(mut lines: mpsc::Receiver<LogItem>, out: &Out) -> Resul
 #[derive(Default)]
 struct Window {
     count: u64,
-    lines: std::collections::BTreeMap<(DateTime<Utc>, u64), LogLine>,
+    lines: BTreeMap<(DateTime<Utc>, u64), LogLine>,
     arrivals: VecDeque<(Instant, (DateTime<Utc>, u64))>,
 }
 
@@ -195,7 +213,13 @@ mod tests {
                 sender.send(Ok(line(service, *ms))).await.unwrap();
             }
         }
-        history(receivers, tail, &out).await.unwrap();
+        if let Some(tail) = tail {
+            let mut last = Last::new(tail);
+            last.read(receivers, &out).await.unwrap();
+            last.print(&out).await.unwrap();
+        } else {
+            history(receivers, &out).await.unwrap();
+        }
         drop(out);
         let mut texts = Vec::new();
         while let Some(Ok(line)) = lines.recv().await {
@@ -218,6 +242,19 @@ mod tests {
         assert_eq!(merged(&sources, Some(2)).await.join(" "), "0 5 10 11");
         assert_eq!(merged(&sources, Some(0)).await.join(" "), "");
         assert_eq!(merged(&[], None).await.join(" "), "");
+    }
+
+    #[test]
+    fn what_ended_before_the_last_lines_need_not_be_read() {
+        let moment = |ms| DateTime::from_timestamp_millis(ms).unwrap();
+        let mut last = Last::new(2);
+        assert!(!last.are_after("a", moment(0)));
+        last.push(line("a", 5));
+        assert!(!last.are_after("a", moment(0)), "there is room for more");
+        last.push(line("a", 4));
+        last.push(line("a", 9));
+        assert!(last.are_after("a", moment(4)) && !last.are_after("a", moment(5)));
+        assert!(!last.are_after("b", moment(0)));
     }
 
     #[test]

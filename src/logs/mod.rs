@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Failure, Result};
 use crate::view::Views;
 use containers::Place;
+use merge::{Closed, Last};
 use source::Source;
 
 /// Lines that may wait to be taken; a slow taker slows the reading down.
@@ -125,20 +126,24 @@ impl Reader {
             let _ = out.send(Err(unknown)).await;
             return;
         }
-        let mut known = HashSet::new();
         let mut tasks = JoinSet::new();
         let (live, lines) = mpsc::channel(WAITING);
-        let mut histories = Vec::new();
         let places = containers::places(&views.borrow_and_update(), &self.query);
-        for place in places {
-            let (history, receiver) = mpsc::channel(WAITING);
-            histories.push(receiver);
-            known.insert(place.clone());
-            let source = self.source(place);
-            tasks.spawn(source.run(Some(history), self.follow.then(|| live.clone())));
+        if let Some(tail) = self.query.tail.filter(|_| !self.follow) {
+            let _ = self.tail(places, tail, out).await;
+            return;
         }
+        let known = places.iter().cloned().collect();
+        let histories = self.read(places, self.follow.then_some(&live), &mut tasks);
         let printing = async {
-            merge::history(histories, self.query.tail, out).await?;
+            match self.query.tail {
+                Some(tail) => {
+                    let mut last = Last::new(tail);
+                    last.read(histories, out).await?;
+                    last.print(out).await?;
+                }
+                None => merge::history(histories, out).await?,
+            }
             if self.follow {
                 merge::live(lines, out).await
             } else {
@@ -150,6 +155,50 @@ impl Reader {
             _ = printing => {}
             () = self.discover(views, known, &mut tasks, live.clone()), if self.follow => {}
         }
+    }
+
+    /// Reads these containers side by side; what they printed so far comes in the channels.
+    fn read(
+        &self,
+        places: Vec<Place>,
+        live: Option<&mpsc::Sender<LogItem>>,
+        tasks: &mut JoinSet<()>,
+    ) -> Vec<mpsc::Receiver<LogItem>> {
+        let mut histories = Vec::new();
+        for place in places {
+            let (history, receiver) = mpsc::channel(WAITING);
+            histories.push(receiver);
+            tasks.spawn(self.source(place).run(Some(history), live.cloned()));
+        }
+        histories
+    }
+
+    /// Prints the last lines of each service, and reads no container that ended before them: most pods have such, which
+    /// waited for something when they began.
+    async fn tail(
+        &self,
+        places: Vec<Place>,
+        tail: usize,
+        out: &mpsc::Sender<LogItem>,
+    ) -> Result<(), Closed> {
+        let mut tasks = JoinSet::new();
+        let mut last = Last::new(tail);
+        let (over, others): (Vec<Place>, Vec<Place>) = places
+            .into_iter()
+            .partition(|place| self.ended(place).is_some());
+        last.read(self.read(others, None, &mut tasks), out).await?;
+        let needed = over.into_iter().filter(|place| {
+            let ended = self.ended(place);
+            !ended
+                .is_some_and(|ended| last.are_after(&place.service, ended + Duration::from_secs(1)))
+        });
+        let needed = needed.collect();
+        last.read(self.read(needed, None, &mut tasks), out).await?;
+        last.print(out).await
+    }
+
+    fn ended(&self, place: &Place) -> Option<DateTime<Utc>> {
+        containers::runs(&self.views.borrow(), place)?.ended
     }
 
     /// Follows containers as they appear. Ends with the views.
