@@ -219,21 +219,7 @@ async fn the_newest_the_used_and_the_needed_stay() {
         "--force",
     ];
     common::node::kubectl(&delete);
-    until("end of the pod's container", || {
-        let said = run(
-            "docker",
-            &[
-                "exec",
-                &nodes[0].container,
-                "crictl",
-                "ps",
-                "-a",
-                "-o",
-                "json",
-            ],
-        );
-        (!said.contains(&namespace.0)).then_some(())
-    });
+    until_no_container_names(&nodes[0], &namespace.0);
     let did = pruned(&docker, Some(&loader), &made.wish(0, &[])).await;
     assert_eq!((did.docker.images, did.nodes.images), (6, 6), "{did:?}");
     assert!(did.nodes.bytes >= 6 << 20, "{did:?}");
@@ -351,23 +337,16 @@ async fn a_stack_that_was_edited_keeps_three_images() {
     // Without a daemon as well; the image that the files lead to stays although nothing runs.
     let image = live.image("web");
     live.say(&["down"]);
-    until("end of the pods", || {
-        let said = run(
-            "docker",
-            &[
-                "exec",
-                &nodes[0].container,
-                "crictl",
-                "ps",
-                "-a",
-                "-o",
-                "json",
-            ],
-        );
-        (!said.contains(&name)).then_some(())
-    });
+    until_no_container_names(&nodes[0], &name);
     live.say(&["prune", "--keep", "0"]);
     assert_eq!(in_node(&nodes[0], &name), [image]);
+}
+
+fn until_no_container_names(node: &Node, part: &str) {
+    let containers = ["exec", &node.container, "crictl", "ps", "-a", "-o", "json"];
+    until("end of the containers", || {
+        (!run("docker", &containers).contains(part)).then_some(())
+    });
 }
 
 struct Forget(String, Vec<Node>);

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::field::{Field, Step};
 use crate::render::text::{self, Kind, Node};
 use crate::render::{Object, Place, kustomize_inputs};
+use crate::stack::KUSTOMIZATIONS;
 
 /// A place in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,10 +124,8 @@ impl Places {
         let mut all = Kustomization::default();
         let mut named = HashSet::new();
         for file in &files {
-            if !matches!(
-                file.file_name().and_then(|it| it.to_str()),
-                Some("kustomization.yaml" | "kustomization.yml" | "Kustomization")
-            ) {
+            let name = file.file_name().and_then(|it| it.to_str());
+            if !name.is_some_and(|name| KUSTOMIZATIONS.contains(&name)) {
                 continue;
             }
             let nodes = self.nodes(file);

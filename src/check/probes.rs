@@ -15,19 +15,9 @@ pub fn readiness<'a>(scene: &Scene<'a>, found: &mut Findings<'a>) {
     let mend = "readinessProbe:
   httpGet: { path: /health/ready, port: PORT }
   periodSeconds: 5";
-    for (pod, container) in long_running(scene) {
-        // Without a port it serves nobody who could be sent elsewhere.
-        let serves = items(container.value, "ports").next().is_some();
-        if serves && probe(&container, "readinessProbe").is_none() {
-            let message = format!("container {} has no readiness probe", container.name);
-            found.add(
-                pod.object,
-                container.field(pod).dot("readinessProbe"),
-                message,
-                mend,
-            );
-        }
-    }
+    // Without a port it serves nobody who could be sent elsewhere.
+    let serves = |container: &Container| items(container.value, "ports").next().is_some();
+    missing(scene, found, "readiness", serves, mend);
 }
 
 /// `liveness-probe`.
@@ -36,15 +26,22 @@ pub fn liveness<'a>(scene: &Scene<'a>, found: &mut Findings<'a>) {
   httpGet: { path: /health/live, port: PORT }
   periodSeconds: 10
   failureThreshold: 6";
+    missing(scene, found, "liveness", |_| true, mend);
+}
+
+fn missing<'a>(
+    scene: &Scene<'a>,
+    found: &mut Findings<'a>,
+    kind: &str,
+    asks_for: impl Fn(&Container) -> bool,
+    mend: &'static str,
+) {
+    let field = format!("{kind}Probe");
     for (pod, container) in long_running(scene) {
-        if probe(&container, "livenessProbe").is_none() {
-            let message = format!("container {} has no liveness probe", container.name);
-            found.add(
-                pod.object,
-                container.field(pod).dot("livenessProbe"),
-                message,
-                mend,
-            );
+        if asks_for(&container) && probe(&container, &field).is_none() {
+            let message = format!("container {} has no {kind} probe", container.name);
+            let place = container.field(pod).dot(&field);
+            found.add(pod.object, place, message, mend);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{Global, Output, json as pretty, print};
 use crate::check::{self, RULES, Report, Severity, Subject, sarif};
 use crate::error::{Failure, Kind, Result};
 use crate::render::{self, Rendered, loose};
-use crate::stack::{self, RenderStep, Stack};
+use crate::stack::{self, KUSTOMIZATIONS, RenderStep, Stack};
 use crate::state::State;
 use crate::ui::findings;
 
@@ -167,10 +167,7 @@ impl Subjects {
 /// How a folder is rendered, if it is one that has to be.
 fn step(folder: &Path) -> Option<Value> {
     let has = |name: &str| folder.join(name).is_file();
-    if ["kustomization.yaml", "kustomization.yml", "Kustomization"]
-        .into_iter()
-        .any(has)
-    {
+    if KUSTOMIZATIONS.into_iter().any(has) {
         Some(json!({ "kustomize": folder }))
     } else {
         let chart = || json!({ "helm": { "release": "release", "chart": folder } });

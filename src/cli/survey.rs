@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::stack::KUSTOMIZATIONS;
+
 /// Deeper folders are not looked into.
 const DEEPEST: usize = 5;
 
@@ -61,9 +63,7 @@ pub(super) fn survey(root: &Path) -> Survey {
             .collect()
     };
     let mut found = Survey {
-        kustomizations: folders(&|name| {
-            ["kustomization.yaml", "kustomization.yml", "Kustomization"].contains(&name)
-        }),
+        kustomizations: folders(&|name| KUSTOMIZATIONS.contains(&name)),
         charts: folders(&|name| name == "Chart.yaml"),
         ..Survey::default()
     };

@@ -22,7 +22,7 @@ use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::containerd::Containerd;
+use super::containerd::{Containerd, SNAPSHOTTER};
 use super::door::Door;
 use super::load::{memory, oci};
 use super::node::{Node, Output, Running};
@@ -37,11 +37,6 @@ const START_WITHIN: Duration = Duration::from_secs(20);
 const BRING_WITHIN: Duration = Duration::from_secs(120);
 /// Files are small, and a disk that is slower is broken.
 const SYNC_WITHIN: Duration = Duration::from_secs(30);
-/// Prints which snapshotter the kubelet's containers use; kind and minikube may be told another one than the usual.
-pub(super) const SNAPSHOTTER: &str = r#"
-s=$(sed -n 's/^ *snapshotter *= *["'"'"']\(.*\)["'"'"'].*/\1/p' /etc/containerd/config.toml 2>/dev/null | head -n 1)
-echo "${s:-overlayfs}"
-"#;
 
 /// The agents of a cluster's nodes, each started when it is first asked for, and again when it ended.
 pub struct Agents {
@@ -99,15 +94,6 @@ impl Agents {
                 *slot = Slot::Unable(why.clone());
                 Err(why)
             }
-        }
-    }
-
-    /// The agent in the node of that name if it runs already; nothing is waited for.
-    pub fn running(&self, node: &str) -> Option<Arc<Agent>> {
-        let (_, slot) = self.slots.iter().find(|(known, _)| known.name == node)?;
-        match &*slot.try_lock().ok()? {
-            Slot::Running(agent) if agent.lives() => Some(agent.clone()),
-            _ => None,
         }
     }
 

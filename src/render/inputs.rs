@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::yaml;
-
-/// The names that kustomize looks for, in its order.
-const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+use crate::stack::KUSTOMIZATIONS;
 
 /// Fields that name no files.
 const HARMLESS: [&str; 17] = [
@@ -54,7 +52,7 @@ fn folder(dir: &Path, inputs: &mut Inputs, seen: &mut BTreeSet<PathBuf>) {
     if !seen.insert(dir.to_owned()) {
         return;
     }
-    let Some(file) = NAMES
+    let Some(file) = KUSTOMIZATIONS
         .iter()
         .map(|name| dir.join(name))
         .find(|file| file.is_file())

@@ -14,7 +14,8 @@ use super::{
     Stack, graph, paths,
 };
 
-const KUSTOMIZATIONS: &[&str] = &["kustomization.yaml", "kustomization.yml", "Kustomization"];
+/// The names that kustomize looks for, in its order.
+pub const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
 /// Resolves a file that lies at `path` in the folder `root`. The stack is only as good as `report` is empty.
 pub fn check(file: StackFile, root: &Path, path: &Path, report: &mut Report) -> Stack {
@@ -154,7 +155,7 @@ fn build(file: BuildFile, names: &Names<'_>, root: &Path, report: &mut Report) -
 fn render_step(step: RenderFile, root: &Path, report: &mut Report) -> RenderStep {
     match step {
         RenderFile::Kustomize(folder) => {
-            RenderStep::Kustomize(paths::folder_with(root, &folder, KUSTOMIZATIONS, report))
+            RenderStep::Kustomize(paths::folder_with(root, &folder, &KUSTOMIZATIONS, report))
         }
         RenderFile::Manifests(globs) => {
             for glob in &globs {

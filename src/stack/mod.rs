@@ -16,6 +16,7 @@ mod schema;
 mod service;
 mod tree;
 
+pub use check::KUSTOMIZATIONS;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use place::{FieldPath, ImagePlace};
 pub use profile::Selection;

@@ -34,16 +34,21 @@ pub struct Example {
 impl Example {
     /// A copy of `examples/NAME`. Where its manifests say its namespace, they say the test's.
     pub fn of(name: &str) -> Self {
+        Self::copied(&folder(name), &[""])
+    }
+
+    /// A copy of the LLM stack, which is the repository's own.
+    pub fn llm_stack() -> Self {
+        Self::copied(Path::new(ROOT), &["stack.yaml", "examples/llm-stack"])
+    }
+
+    fn copied(root: &Path, parts: &[&str]) -> Self {
         let stack = Stack::new();
-        let yaml = fs::read_to_string(folder(name).join("stack.yaml")).unwrap();
-        let namespace = Regex::new(r"(?m)^namespace: (\S+)$").unwrap();
-        let namespace = namespace.captures(&yaml).expect("it has a namespace")[1].to_owned();
-        // The whole word: other names begin with it.
-        let space = Regex::new(&format!(r"(?m)(^|[^-\w]){namespace}($|[^-\w])")).unwrap();
-        let other = format!("${{1}}{}${{2}}", stack.space);
-        copy(&folder(name), &stack.path(""), &|text| {
-            space.replace_all(text, &other).into_owned()
-        });
+        let yaml = fs::read_to_string(root.join("stack.yaml")).unwrap();
+        let change = into_namespace(&yaml, &stack.space);
+        for part in parts {
+            copy(&root.join(part), &stack.path(part), &change);
+        }
         let mut example = Example {
             stack,
             ports: BTreeMap::new(),
@@ -57,17 +62,21 @@ impl Example {
     fn of_its_own(&mut self, yaml: &str) -> String {
         let name = format!("name: {}", self.stack.name);
         let cluster = format!("cluster: {}", journey::cluster());
+        let namespace = format!("namespace: {}", self.stack.space);
         let text = replace_once(yaml, "(?m)^name: .*$", &name);
         let text = replace_once(&text, "(?m)^cluster: .*$", &cluster);
+        let text = replace_once(&text, "(?m)^namespace: .*$", &namespace);
         let mut own = |port: &str| {
             *self
                 .ports
-                .entry(port.parse().unwrap())
+                .entry(port.trim().parse().unwrap())
                 .or_insert_with(free_port)
         };
-        let short = Regex::new(r"(?m)^    forward: \[([0-9]+)\]").unwrap();
+        let short = Regex::new(r"(?m)^    forward: \[([0-9, ]+)\]").unwrap();
         let text = short.replace_all(&text, |line: &Captures| {
-            format!("    forward: ['{}:{}']", own(&line[1]), &line[1])
+            let ports = line[1].split(',');
+            let each = ports.map(|port| format!("'{}:{}'", own(port), port.trim()));
+            format!("    forward: [{}]", each.collect::<Vec<_>>().join(", "))
         });
         let long = Regex::new("local: ([0-9]+)").unwrap();
         let text = long.replace_all(&text, |port: &Captures| format!("local: {}", own(&port[1])));
@@ -222,20 +231,34 @@ fn replace_once(text: &str, from: &str, to: &str) -> String {
     from.replace(text, to).into_owned()
 }
 
+/// Puts another namespace where manifests name that of this stack.yaml.
+fn into_namespace(yaml: &str, other: &str) -> impl Fn(&str) -> String + use<> {
+    let line = Regex::new(r"(?m)^namespace: (\S+)$").unwrap();
+    let own = line.captures(yaml).expect("it has a namespace")[1].to_owned();
+    // The whole word: other names begin with it.
+    let word = Regex::new(&format!(r"(?m)(^|[^-\w]){own}($|[^-\w])")).unwrap();
+    let other = format!("${{1}}{other}${{2}}");
+    // Manifests do not name the default one, and the word has other meanings.
+    move |text| match own.as_str() {
+        "default" => text.to_owned(),
+        _ => word.replace_all(text, &other).into_owned(),
+    }
+}
+
 /// What git would copy, with the text of manifests changed.
 fn copy(from: &Path, to: &Path, change: &dyn Fn(&str) -> String) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().flatten() {
-        let (name, target) = (entry.file_name(), to.join(entry.file_name()));
-        let yaml = target.extension().is_some_and(|it| it == "yaml");
-        match entry.file_type().unwrap() {
-            _ if name == "node_modules" || name == "__pycache__" || name == ".env.local" => {}
-            kind if kind.is_dir() => copy(&entry.path(), &target, change),
-            _ if yaml => {
-                let text = fs::read_to_string(entry.path()).unwrap();
-                fs::write(target, change(&text)).unwrap();
+    let name = from.file_name().and_then(|name| name.to_str());
+    match name.unwrap_or_default() {
+        "node_modules" | "__pycache__" | ".env.local" => {}
+        _ if from.is_dir() => {
+            fs::create_dir_all(to).unwrap();
+            for entry in fs::read_dir(from).unwrap().flatten() {
+                copy(&entry.path(), &to.join(entry.file_name()), change);
             }
-            _ => drop(fs::copy(entry.path(), target).unwrap()),
         }
+        name if name.ends_with(".yaml") => {
+            fs::write(to, change(&fs::read_to_string(from).unwrap())).unwrap();
+        }
+        _ => drop(fs::copy(from, to).unwrap()),
     }
 }

@@ -38,6 +38,11 @@ const NAMESPACE: &str = "k8s.io";
 const ANSWER_WITHIN: Duration = Duration::from_secs(600);
 /// Longer than any import takes; who is killed leaves a lease behind.
 const LEASE: Duration = Duration::from_secs(3600);
+/// Prints which snapshotter the kubelet's containers use; kind and minikube may be told another one than the usual.
+pub(super) const SNAPSHOTTER: &str = r#"
+s=$(sed -n 's/^ *snapshotter *= *["'"'"']\(.*\)["'"'"'].*/\1/p' /etc/containerd/config.toml 2>/dev/null | head -n 1)
+echo "${s:-overlayfs}"
+"#;
 
 /// A client. Cheap to clone; it connects anew when containerd was restarted.
 #[derive(Clone)]

@@ -8,7 +8,8 @@ use futures::stream;
 use tokio_util::sync::CancellationToken;
 
 use super::image::Image;
-use crate::cluster::agent::{Agent, SNAPSHOTTER};
+use crate::cluster::agent::Agent;
+use crate::cluster::containerd::SNAPSHOTTER;
 use crate::cluster::containerd::{Containerd, Refused};
 use crate::cluster::node::Node;
 use crate::error::{Failure, Result};
@@ -141,7 +142,6 @@ mod tests {
             diff_ids: vec![],
             chains: vec![top.into()],
             size: 0,
-            steps: vec![],
         };
         assert!(holds.has(&image("sha256:c1", "sha256:b"), None));
         assert!(holds.has(&image("sha256:other", "sha256:b"), Some("sha256:m1")));

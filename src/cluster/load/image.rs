@@ -21,25 +21,15 @@ pub struct Image {
     pub chains: Vec<String>,
     /// Bytes, all layers, as Docker says.
     pub size: u64,
-    /// Bytes of what each step of the build added, highest first; nothing for steps that made no layer.
-    pub steps: Vec<u64>,
 }
 
 impl Image {
     /// Asks Docker for an image.
     pub async fn inspect(docker: &Docker, reference: &str) -> Result<Image> {
-        let asked = futures::try_join!(
-            docker.inspect_image(reference),
-            docker.image_history(reference)
-        );
-        let (found, history) = asked.map_err(|error| match error {
-            Error::DockerResponseServerError {
-                status_code: 404, ..
-            } => Failure::failed(format!("Docker has no image {reference}"))
-                .remedy(format!("`docker pull {reference}`, or build it")),
-            error => Failure::environment(format!("cannot ask Docker for image {reference}"))
-                .because(error),
-        })?;
+        let found = docker
+            .inspect_image(reference)
+            .await
+            .map_err(|error| unanswered(reference, error))?;
         let diff_ids = found
             .root_fs
             .and_then(|root| root.layers)
@@ -54,15 +44,22 @@ impl Image {
                 .size
                 .and_then(|size| u64::try_from(size).ok())
                 .unwrap_or_default(),
-            steps: history
-                .iter()
-                .filter_map(|step| u64::try_from(step.size).ok())
-                .collect(),
         })
     }
 
-    /// How many bytes the layers have that are not `known`; rather too many than too few.
-    pub fn size_without(&self, known: impl Fn(&String) -> bool) -> u64 {
+    /// Asks Docker how many bytes each step of the build added, highest first; nothing for steps that made no layer.
+    pub async fn steps(&self, docker: &Docker) -> Result<Vec<u64>> {
+        let history = docker
+            .image_history(&self.reference)
+            .await
+            .map_err(|error| unanswered(&self.reference, error))?;
+        let sizes = history.iter().map(|step| u64::try_from(step.size));
+        Ok(sizes.filter_map(|size| size.ok()).collect())
+    }
+
+    /// How many bytes the layers have that are not `known`, by the image's [`steps`](Image::steps); rather too many than
+    /// too few.
+    pub fn size_without(&self, steps: &[u64], known: impl Fn(&String) -> bool) -> u64 {
         let unknown = self
             .diff_ids
             .iter()
@@ -76,16 +73,24 @@ impl Image {
             return self.size;
         }
         // Layers that hold but a folder have no size either, so this may count a layer more.
-        self.steps
-            .iter()
-            .filter(|size| **size > 0)
-            .take(unknown)
-            .sum()
+        steps.iter().filter(|size| **size > 0).take(unknown).sum()
     }
 
     /// The chain ID of the whole image; none for an image without layers.
     pub fn top(&self) -> Option<&String> {
         self.chains.last()
+    }
+}
+
+fn unanswered(reference: &str, error: Error) -> Failure {
+    match error {
+        Error::DockerResponseServerError {
+            status_code: 404, ..
+        } => Failure::failed(format!("Docker has no image {reference}"))
+            .remedy(format!("`docker pull {reference}`, or build it")),
+        error => {
+            Failure::environment(format!("cannot ask Docker for image {reference}")).because(error)
+        }
     }
 }
 
@@ -150,8 +155,8 @@ mod tests {
             diff_ids: ["a", "b", "c"].map(str::to_owned).to_vec(),
             chains: vec![],
             size: 111,
-            steps: vec![0, 1, 0, 10, 100],
         };
+        let steps = [0, 1, 0, 10, 100];
         for (known, expected) in [
             ("abc", 0),
             ("ab", 1),
@@ -161,7 +166,7 @@ mod tests {
             ("ac", 111),
         ] {
             assert_eq!(
-                image.size_without(|id| known.contains(id.as_str())),
+                image.size_without(&steps, |id| known.contains(id.as_str())),
                 expected,
                 "{known}"
             );

@@ -316,7 +316,7 @@ impl Loader {
     /// Sends by the way that is fast for these images. A second attempt has no layer left out, and relies on nothing.
     async fn send(&self, plan: &Plan, attempt: Attempt) -> Result<Sent> {
         let why = match attempt {
-            Attempt::First => self.why_not_push(plan),
+            Attempt::First => self.why_not_push(plan).await?,
             Attempt::Second => Some("the first try failed".to_owned()),
         };
         let Some(why) = why else {
@@ -396,19 +396,19 @@ impl Loader {
     }
 
     /// Why a push would be slow or impossible; none: push.
-    fn why_not_push(&self, plan: &Plan) -> Option<String> {
+    async fn why_not_push(&self, plan: &Plan) -> Result<Option<String>> {
         if let Some(why) = lock(&self.no_push).clone() {
-            return Some(why);
+            return Ok(Some(why));
         }
-        let memory = lock(&self.memory);
-        let known = |diff_id: &String| memory.has_pushed(diff_id);
-        let unknown: u64 = plan
-            .images
-            .iter()
-            .map(|image| image.size_without(known))
-            .sum();
+        let known = |diff_id: &String| lock(&self.memory).has_pushed(diff_id);
+        let mut unknown = 0;
+        for image in &plan.images {
+            if !image.diff_ids.iter().all(known) {
+                unknown += image.size_without(&image.steps(&self.docker).await?, known);
+            }
+        }
         let much = format!("Docker would have to compress {} MiB first", unknown >> 20);
-        (unknown > COMPRESSED_IN_NO_TIME).then_some(much)
+        Ok((unknown > COMPRESSED_IN_NO_TIME).then_some(much))
     }
 
     /// Lets Docker learn the layers of images that went the slow way, so that the next load is fast.

@@ -1,5 +1,10 @@
 //! What the machine decides, done: each effect is a task that reports back.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
 use super::{Driver, Report};
 use crate::engine::machine::{Input, Stage};
 use crate::engine::stages::Built;
@@ -8,9 +13,6 @@ use crate::engine::{hooks, prepare, settle, stages};
 use crate::error::{Failure, Kind};
 use crate::event::Level;
 use crate::stack;
-use std::sync::Arc;
-use std::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 impl Driver {
     pub(super) fn prepare(&mut self, run: u64) {

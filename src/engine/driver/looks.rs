@@ -1,5 +1,8 @@
 //! What the cluster says, told to the machine; and what the machine says, told to whoever looks.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::Driver;
 use crate::engine::machine::{Input, Row};
 use crate::engine::old_pod::OldPod;
@@ -8,8 +11,6 @@ use crate::error::{Failure, Kind};
 use crate::event::{Level, Phase, ServiceStatus, Status, Timing};
 use crate::ready;
 use crate::ready::Readiness;
-use std::sync::Arc;
-use std::time::Duration;
 
 impl Driver {
     /// Tells the machine what the cluster says of each service that is applied, where that is news.

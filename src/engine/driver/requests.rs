@@ -1,5 +1,8 @@
 //! What clients ask for, beyond `up`.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::{Driver, Reply, Report};
 use crate::apply::Progress;
 use crate::engine::machine::Input;
@@ -8,8 +11,6 @@ use crate::error::{Failure, Kind};
 use crate::event::Level;
 use crate::stack;
 use crate::watch::Watcher;
-use std::collections::BTreeSet;
-use std::sync::Arc;
 
 impl Driver {
     pub(super) fn restart(&mut self, services: BTreeSet<String>, reply: Reply) {

@@ -97,6 +97,16 @@ type choice struct {
 	llm    llm
 }
 
+// asked reads what a request wants, and chooses who answers it.
+func (r *router) asked(request *http.Request) (chat, choice, error) {
+	c, err := readChat(request)
+	if err != nil {
+		return c, choice{}, err
+	}
+	chosen, err := r.choose(request.Context(), c)
+	return c, chosen, err
+}
+
 func (r *router) choose(ctx context.Context, c chat) (choice, error) {
 	chosen, ok := r.policies[0], c.wish.Policy == ""
 	for _, p := range r.policies {
@@ -164,12 +174,7 @@ func first(all []any) any {
 
 // route says who would answer.
 func (r *router) route(w http.ResponseWriter, request *http.Request) {
-	c, err := readChat(request)
-	if err != nil {
-		refuse(w, err)
-		return
-	}
-	chosen, err := r.choose(request.Context(), c)
+	_, chosen, err := r.asked(request)
 	if err != nil {
 		refuse(w, err)
 		return
@@ -180,12 +185,7 @@ func (r *router) route(w http.ResponseWriter, request *http.Request) {
 // complete passes a chat on to who answers it, and the answer back as it comes.
 func (r *router) complete(w http.ResponseWriter, request *http.Request) {
 	started := time.Now()
-	c, err := readChat(request)
-	if err != nil {
-		refuse(w, err)
-		return
-	}
-	chosen, err := r.choose(request.Context(), c)
+	c, chosen, err := r.asked(request)
 	if err != nil {
 		refuse(w, err)
 		return
