@@ -2,6 +2,8 @@
 
 #[path = "common/build.rs"]
 mod common;
+#[path = "common/moby.rs"]
+mod moby;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -15,6 +17,7 @@ use common::{Bench, build, built, docker_cli, run, runs};
 use llmdev::build::{Docker, Outcome, ensure};
 use llmdev::error::Kind;
 use llmdev::stack::{SecretSource, ServiceId};
+use moby::Moby;
 use tokio_util::sync::CancellationToken;
 
 async fn docker() -> Docker {
@@ -698,18 +701,18 @@ fn tls_acceptor(certs: &Path) -> tokio_rustls::TlsAcceptor {
 /// All of the above on a second engine: `LLMDEV_TEST_MOBY` names a command that runs another with its `DOCKER_HOST`.
 #[test]
 fn all_of_it_on_a_newer_docker() {
-    let Some(with_moby) = std::env::var_os("LLMDEV_TEST_MOBY") else {
+    let Some(moby) = Moby::alone() else {
         return;
     };
     // That engine has no network to fetch the base image from.
     let script = "docker save busybox:1 | \"$0\" docker load";
     let loaded = Command::new("sh")
         .args(["-c", script])
-        .arg(&with_moby)
+        .arg(&moby.command)
         .output()
         .unwrap();
     assert!(loaded.status.success(), "{loaded:?}");
-    let output = Command::new(&with_moby)
+    let output = Command::new(&moby.command)
         .arg(std::env::current_exe().unwrap())
         .env_remove("LLMDEV_TEST_MOBY")
         .output()

@@ -172,10 +172,14 @@ impl Clients {
             let done = Arc::clone(&done);
             thread::spawn(move || {
                 let mut answers = Vec::new();
-                while !done.load(Ordering::Relaxed) {
+                loop {
+                    // Each looks once more after all was seen by others.
+                    let last = done.load(Ordering::Relaxed);
                     answers.push(get(port));
+                    if last {
+                        return answers;
+                    }
                 }
-                answers
             })
         };
         let threads = (0..2).map(ask).collect();

@@ -1,18 +1,18 @@
 //! A present-day Docker, with a cluster of its own, which may be restarted without harm to others.
 
+#[path = "../common/moby.rs"]
+mod engine;
+
 use std::process::Command;
 
 use llmdev::event::Phase;
 
 use crate::journey::{PATIENCE, Stack, docker, web};
+use engine::Moby;
 
 /// Runs a test of this file once more, within the other engine's network.
-fn within(test: &str) {
-    let Ok(with_moby) = std::env::var("LLMDEV_TEST_MOBY") else {
-        println!("skipped: LLMDEV_TEST_MOBY names no second engine");
-        return;
-    };
-    let run = Command::new(with_moby)
+fn within(moby: &Moby, test: &str) {
+    let run = Command::new(&moby.command)
         .arg(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -30,8 +30,12 @@ fn within(test: &str) {
 /// One after the other: the second takes the engine away from under all else.
 #[test]
 fn a_stack_lives_on_a_present_day_docker_and_outlives_restarts() {
-    within("on_the_engine_of_the_environment");
-    within("containerd_and_docker_are_restarted");
+    let Some(moby) = Moby::alone() else {
+        println!("skipped: LLMDEV_TEST_MOBY names no second engine");
+        return;
+    };
+    within(&moby, "on_the_engine_of_the_environment");
+    within(&moby, "containerd_and_docker_are_restarted");
 }
 
 /// An edit comes to run, whatever happened before.
