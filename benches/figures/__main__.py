@@ -1,7 +1,7 @@
 """The figures of llmdev, measured on a real cluster: see scripts/bench, which runs this.
 
 A section is a function that takes what its group offers and yields rows. Reading order: table, machine, process, stack,
-then the sections: seven, forwards, edits, images, check.
+then the sections: seven, forwards, edits, images, systems, check.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import edits
 import forwards
 import images
 import seven
+import systems
 from machine import Bench
 from table import Row, Table
 
@@ -36,6 +37,7 @@ GROUPS = [
         },
     ),
     (images.stack, {"load": images.load}),
+    (systems.stacks, {"systems": systems.systems}),
 ]
 NAMES = [name for _, sections in GROUPS for name in sections]
 

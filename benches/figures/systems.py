@@ -1,0 +1,89 @@
+"""The five systems of this repository, each by itself and then all at once."""
+
+import re
+import shutil
+import time
+from contextlib import ExitStack, contextmanager
+
+import seven
+from machine import ROOT
+from stack import Stack
+from table import Row, mb, ms, times
+
+EXAMPLES = ("llm-runner-router", "secure-python-execution", "llm-cost-ops", "llm-router-chart")
+
+
+@contextmanager
+def stacks(bench):
+    with ExitStack() as within:
+        yield [within.enter_context(stack) for stack in [seven.stack(bench), *(copy(bench, name) for name in EXAMPLES)]]
+
+
+def copy(bench, example):
+    name = f"llmdev-bench-{example}"
+    return Stack(bench, name, lambda folder: write(example, name, folder))
+
+
+def write(example, name, folder):
+    """An example, with a name, a namespace and ports that disturb no other."""
+    shutil.copytree(ROOT / "examples" / example, folder, dirs_exist_ok=True)
+    text = (folder / "stack.yaml").read_text()
+    namespace = re.search(r"^namespace: (\S+)$", text, flags=re.M)[1]
+    for path in folder.rglob("*.yaml"):
+        path.write_text(re.sub(rf"(?<![-\w]){namespace}(?![-\w])", name, path.read_text()))
+    text = (folder / "stack.yaml").read_text()
+    text = re.sub(r"^name: .*", f"name: {name}", text, flags=re.M)
+    text = re.sub(r"^cluster: .*", "cluster: { create: false }", text, flags=re.M)
+    text = re.sub(r"forward: \[(\d+)\]", lambda port: f'forward: ["{int(port[1]) + 20_000}:{port[1]}"]', text)
+    text = re.sub(r"local: (\d+)", lambda port: f"local: {int(port[1]) + 20_000}", text)
+    (folder / "stack.yaml").write_text(text)
+
+
+def systems(bench, all_of_them):
+    for stack in all_of_them[1:]:
+        yield up(stack)
+    all_of_them[0].up()
+    daemons = [stack.daemon() for stack in all_of_them]
+    for daemon in daemons:
+        seven.learnt(daemon)
+    seconds = bench.seconds(60)
+    before = [daemon.cpu() for daemon in daemons]
+    time.sleep(seconds)
+    shares = [(daemon.cpu() - cpu) / seconds for daemon, cpu in zip(daemons, before)]
+    resident = [daemon.resident() for daemon in daemons]
+    yield Row(
+        "all five systems up, each one's daemon at rest: memory",
+        "≤ 30 MB each",
+        ", ".join(map(mb, resident)),
+        max(resident) <= 30e6,
+    )
+    yield Row(
+        f"the same: CPU over {seconds:.0f} s",
+        "≤ 0.2 % of a core each",
+        ", ".join(f"{share * 100:.2f} %" for share in shares),
+        max(shares) <= 0.002,
+    )
+
+
+def up(stack):
+    """`up` with the images built and nothing running, beside the service that took longest from its objects to ready."""
+    stack.up()
+    stack.down()
+    began = time.perf_counter()
+    stack.up()
+    took = time.perf_counter() - began
+    starts = {row["name"]: stage(row, "start") for row in stack.status()["services"]}
+    slowest = max(starts, key=starts.get)
+    ratio = took / starts[slowest]
+    stages = ", ".join(f"{name} {ms(seconds)}" for name, seconds in starts.items())
+    return Row(
+        f"`llmdev up` of {stack.name.removeprefix('llmdev-bench-')}, images built, nothing running",
+        "≤ 1.3 × the slowest service's own start",
+        f"{ms(took)}: {times(ratio)} {slowest}'s; each one's start: {stages}",
+        ratio <= 1.3,
+    )
+
+
+def stage(row, name):
+    """Seconds that a service's stage took the last time."""
+    return sum(timing["ms"] for timing in row["timings"] if timing["stage"] == name) / 1000
