@@ -10,8 +10,9 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::digests::{self, Digest, Digests, Fresh};
+use super::digests::{self, Digests, Fresh};
 use super::dockerignore::{Dockerignore, Matched};
+use super::entries::{Entries, Entry, What};
 
 /// What is sent of a folder: each folder before what is in it, names in the order of their bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,37 +20,11 @@ pub struct Context {
     /// The folder.
     pub root: PathBuf,
     /// What is in it and not ignored.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
 }
 
-/// One file, link or folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Relative to the context, with `/` between its parts.
-    pub path: Box<str>,
-    /// Permissions, setuid, setgid and sticky bits.
-    pub mode: u16,
-    /// Nanoseconds since 1970. Does not count for the image.
-    pub mtime_ns: i64,
-    /// What it is.
-    pub what: What,
-}
-
-/// What an [`Entry`] is. Sockets, pipes and devices are not sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
-    /// A folder.
-    Folder,
-    /// A symbolic link and where it leads.
-    Link(Box<str>),
-    /// A regular file.
-    File {
-        /// Bytes.
-        size: u64,
-        /// Of the content.
-        digest: Digest,
-    },
-}
+/// An entry on its way into the list.
+type Found = Entry<Box<str>>;
 
 /// Why a context could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +44,7 @@ impl Context {
             .entries
             .iter()
             .filter(|entry| entry.what == What::Folder);
-        std::iter::once(self.root.clone()).chain(inner.map(|entry| self.root.join(&*entry.path)))
+        std::iter::once(self.root.clone()).chain(inner.map(|entry| self.root.join(entry.path)))
     }
 
     /// Reads a folder. Files that `digests` does not know are read, on all cores.
@@ -86,8 +61,9 @@ impl Context {
             more: Condvar::new(),
         };
         let (mut entries, unknown) = walk.run()?;
-        for (index, fresh) in digest_all(root, &entries, &unknown)? {
-            digests.put(&fresh);
+        let fresh = digest_all(root, &entries, &unknown)?;
+        digests.learn(fresh.iter().map(|(_, fresh)| fresh));
+        for (index, fresh) in fresh {
             entries[index].mtime_ns = fresh.mtime_ns;
             entries[index].what = What::File {
                 size: fresh.size,
@@ -96,7 +72,7 @@ impl Context {
         }
         Ok(Context {
             root: root.to_owned(),
-            entries,
+            entries: entries.into_iter().collect(),
         })
     }
 
@@ -105,7 +81,7 @@ impl Context {
         // blake3 is fast on long inputs only.
         const LONG: usize = 64 * 1024;
         let mut bytes = Vec::with_capacity(LONG + 4096);
-        for entry in &self.entries {
+        for entry in self.entries.iter() {
             bytes.extend_from_slice(&(entry.path.len() as u32).to_le_bytes());
             bytes.extend_from_slice(entry.path.as_bytes());
             bytes.extend_from_slice(&entry.mode.to_le_bytes());
@@ -163,11 +139,11 @@ struct Task {
 
 /// What a folder holds, in order.
 enum Item {
-    Entry(Entry),
+    Entry(Found),
     /// A file whose content must be read.
-    Unknown(Entry),
+    Unknown(Found),
     /// A folder, whether it is ignored, and its number.
-    Folder(Entry, bool, usize),
+    Folder(Found, bool, usize),
 }
 
 impl Item {
@@ -179,7 +155,7 @@ impl Item {
 
 impl Walk<'_> {
     /// All entries in order, and the places of those whose content must be read.
-    fn run(&self) -> Result<(Vec<Entry>, Vec<usize>), Unreadable> {
+    fn run(&self) -> Result<(Vec<Found>, Vec<usize>), Unreadable> {
         let top = Task {
             number: 0,
             path: String::new(),
@@ -350,7 +326,7 @@ impl Walk<'_> {
         clippy::unnecessary_cast,
         reason = "the field's type differs between platforms"
     )]
-    fn entry(&self, path: &str, stat: &Stat, what: What) -> Result<Entry, Unreadable> {
+    fn entry(&self, path: &str, stat: &Stat, what: What<Box<str>>) -> Result<Found, Unreadable> {
         // A lossy name means that Docker cannot be told of the file.
         if path.contains(char::REPLACEMENT_CHARACTER)
             && self.root.join(path).symlink_metadata().is_err()
@@ -378,7 +354,7 @@ impl Walk<'_> {
 fn assemble(
     listings: &mut [Option<Vec<Item>>],
     number: usize,
-    entries: &mut Vec<Entry>,
+    entries: &mut Vec<Found>,
     unknown: &mut Vec<usize>,
 ) {
     for item in listings[number].take().into_iter().flatten() {
@@ -417,7 +393,7 @@ fn join(prefix: &str, name: &str) -> String {
 /// Reads files on as many threads as there are cores.
 fn digest_all(
     root: &Path,
-    entries: &[Entry],
+    entries: &[Found],
     unknown: &[usize],
 ) -> Result<Vec<(usize, Fresh)>, Unreadable> {
     let one = |index: usize| {
