@@ -294,7 +294,7 @@ impl Machine {
         // Whoever says `up` wants the cluster put right, even where nothing of the files changed.
         for service in self.services.values_mut() {
             if matches!(service.place, Place::Applied | Place::Stuck) {
-                service.place = Place::Before(Stage::Build);
+                service.place = service.first();
                 service.generation += 1;
                 service.failure = None;
             }
@@ -364,7 +364,7 @@ impl Machine {
             return None;
         }
         service.generation += 1;
-        service.place = Place::Before(Stage::Build);
+        service.place = service.first();
         service.failure = None;
         service.retry = None;
         service.live.then(|| {
@@ -650,6 +650,14 @@ impl Service {
             since: now,
             shown: Phase::Pending,
         }
+    }
+
+    /// Where its pipeline begins: an image from upstream is not built.
+    fn first(&self) -> Place {
+        Place::Before(match self.target.image {
+            Some(_) => Stage::Build,
+            None => Stage::Load,
+        })
     }
 
     /// A stage went well.
