@@ -154,6 +154,28 @@ async fn a_stateful_set_with_its_volume_becomes_ready() {
 }
 
 #[tokio::test]
+async fn a_storage_class_that_is_not_there_fails_at_once() {
+    let stack = TestStack::new().await;
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "llmdev-test-none",
+            "resources": {"requests": {"storage": "1Mi"}}},
+    });
+    stack.apply("web", claim).await;
+    let volumes = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
+    let pod = with(shell(SLEEP), "/volumes", volumes);
+    let target = stack.apply("web", workload("Deployment", "web", pod)).await;
+    let why = stack.until_failed(&target).await;
+    let finding = &why.findings[0];
+    assert_eq!(
+        finding.what,
+        "volume claim data: the cluster has no storage class llmdev-test-none"
+    );
+    let remedy = finding.remedy.as_deref().unwrap_or_default();
+    assert!(remedy.contains("kubectl get storageclass"), "{remedy}");
+}
+
+#[tokio::test]
 async fn a_daemon_set_becomes_ready_and_its_new_version_fails() {
     let stack = TestStack::new().await;
     let target = stack
