@@ -37,6 +37,9 @@ pub struct ServiceStatus {
     pub phase: Phase,
     /// Whether something of it serves, be it an older version.
     pub ready: bool,
+    /// Whether an older version serves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub older: bool,
     /// What it waits for or why it failed, in one line.
     pub reason: Option<String>,
     /// The image's reference that its workload has.
@@ -69,6 +72,16 @@ pub struct PodStatus {
     pub restarts: u32,
     /// The node it runs on.
     pub node: Option<String>,
+}
+
+impl PodStatus {
+    /// The word for a pod whose end was asked for.
+    pub const STOPPING: &str = "Terminating";
+
+    /// Whether its end was asked for.
+    pub fn is_stopping(&self) -> bool {
+        self.status == Self::STOPPING
+    }
 }
 
 /// One local port.

@@ -195,6 +195,8 @@ pub struct Row {
     pub since: Instant,
     /// Whether it is applied, so that the cluster knows more of it.
     pub applied: bool,
+    /// Whether what the cluster has is what it should be.
+    pub current: bool,
 }
 
 /// The state of a stack.
@@ -585,6 +587,7 @@ impl Machine {
             image: service.target.image.clone(),
             since: service.since,
             applied: service.place == Place::Applied,
+            current: service.is_applied(),
         }
     }
 

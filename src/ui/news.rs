@@ -69,6 +69,7 @@ mod tests {
                 name: "api".to_owned(),
                 phase,
                 ready: false,
+                older: false,
                 reason: None,
                 image: None,
                 pods: Vec::new(),

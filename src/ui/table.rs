@@ -114,11 +114,15 @@ pub fn services(status: &Status) -> Vec<String> {
 }
 
 fn row(service: &ServiceStatus) -> Vec<String> {
-    let ready = service.pods.iter().filter(|pod| pod.ready).count();
-    let restarts: u32 = service.pods.iter().map(|pod| pod.restarts).sum();
+    let pods: Vec<_> = service
+        .pods
+        .iter()
+        .filter(|pod| !pod.is_stopping())
+        .collect();
+    let ready = pods.iter().filter(|pod| pod.ready).count();
+    let restarts: u32 = pods.iter().map(|pod| pod.restarts).sum();
     let addresses: Vec<_> = service.forwards.iter().map(address).collect();
-    let serving = service.ready && service.phase != crate::event::Phase::Ready;
-    let reason = match (&service.reason, serving) {
+    let reason = match (&service.reason, service.older) {
         (Some(reason), true) => format!("{reason} (the older version serves)"),
         (Some(reason), false) => reason.clone(),
         (None, true) => "the older version serves".to_owned(),
@@ -134,7 +138,7 @@ fn row(service: &ServiceStatus) -> Vec<String> {
         service.name.clone(),
         word(service.phase).to_owned(),
         age(service),
-        format!("{ready}/{}", service.pods.len()),
+        format!("{ready}/{}", pods.len()),
         restarts.to_string(),
         addresses.join(", "),
         said,
@@ -172,4 +176,63 @@ pub fn timings(status: &Status) -> Vec<String> {
         (_, 0) => paint(STRONG, cell),
         _ => cell.to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::PodStatus;
+
+    fn pod(status: &str, ready: bool) -> PodStatus {
+        PodStatus {
+            name: "web-1".into(),
+            status: status.into(),
+            ready,
+            restarts: 1,
+            node: None,
+        }
+    }
+
+    fn web() -> ServiceStatus {
+        let row = serde_json::json!({"name": "web", "phase": "starting", "ready": true, "pods": [], "forwards": [],
+            "since": chrono::Utc::now()});
+        serde_json::from_value(row).unwrap()
+    }
+
+    #[test]
+    fn pods_that_stop_do_not_count() {
+        let table: &[(&[PodStatus], [&str; 2])] = &[
+            (&[], ["0/0", "0"]),
+            (
+                &[pod("Running", true), pod("Terminating", false)],
+                ["1/1", "1"],
+            ),
+            (&[pod("Running", true), pod("Pending", false)], ["1/2", "2"]),
+        ];
+        for (pods, expected) in table {
+            let cells = row(&ServiceStatus {
+                pods: pods.to_vec(),
+                ..web()
+            });
+            assert_eq!(cells[4..6], *expected);
+        }
+    }
+
+    #[test]
+    fn an_older_version_is_said_to_serve_where_there_is_one() {
+        let why = Some("1 of 2 pods ready".to_owned());
+        for (older, reason, expected) in [
+            (false, why.clone(), "1 of 2 pods ready"),
+            (true, why, "1 of 2 pods ready (the older version serves)"),
+            (true, None, "the older version serves"),
+            (false, None, ""),
+        ] {
+            let cells = row(&ServiceStatus {
+                older,
+                reason,
+                ..web()
+            });
+            assert_eq!(cells.last().unwrap(), expected);
+        }
+    }
 }

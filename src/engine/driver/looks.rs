@@ -151,6 +151,12 @@ impl Driver {
             let view = world.views.borrow();
             status.pods = rows::pods(&view, &row.name);
             status.ready = ready::serving(&view, &row.name) || row.phase == Phase::Ready;
+            let newest = self.applied.get(&row.name).filter(|_| row.current);
+            let older = match newest {
+                Some((target, _)) => ready::older_serves(&view, target),
+                None => ready::serving(&view, &row.name),
+            };
+            status.older = older && row.phase != Phase::Ready;
             status.forwards = world
                 .forwards
                 .status()

@@ -433,3 +433,38 @@ fn a_storage_class_that_is_not_there_fails_at_once() {
         assert!(said.starts_with(expected), "{phase} {uid}: {said}");
     }
 }
+
+#[test]
+fn an_older_version_serves_only_where_there_is_one() {
+    let status = json!({"observedGeneration": 1, "replicas": 2, "updatedReplicas": 1});
+    let sets = || {
+        vec![
+            deployment(2, status.clone()),
+            replica_set("new", "2", 1),
+            replica_set("old", "1", 1),
+        ]
+    };
+    let of_revision = |name: &str, revision: &str| {
+        let mut pod = owned(ready_pod(name), "StatefulSet", "db");
+        pod["metadata"]["labels"]["controller-revision-hash"] = json!(revision);
+        pod
+    };
+    let set = || {
+        stateful_set(
+            2,
+            json!({"observedGeneration": 1, "replicas": 2, "updateRevision": "b"}),
+        )
+    };
+    for (mut objects, pod, older) in [
+        (sets(), of_set(ready_pod("web-1"), "new"), false),
+        (sets(), of_set(ready_pod("web-1"), "old"), true),
+        (sets(), of_set(pod("web-1", ended(1, 0)), "old"), false),
+        (vec![set()], of_revision("db-0", "b"), false),
+        (vec![set()], of_revision("db-0", "a"), true),
+    ] {
+        objects.push(pod);
+        let view = view(&objects);
+        let found = crate::ready::older_serves(&view, &Target::of(&view, "web"));
+        assert_eq!(found, older, "{objects:#?}");
+    }
+}
