@@ -110,6 +110,9 @@ pub struct Timing {
     pub stage: String,
     /// Milliseconds.
     pub ms: u64,
+    /// What held it although the program did not, in a short phrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
 }
 
 /// The whole stack, as `llmdev status -o json` prints it. Stable.

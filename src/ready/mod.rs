@@ -5,6 +5,7 @@
 
 mod claim;
 mod endpoints;
+mod hold;
 mod job;
 mod pod;
 mod problem;
@@ -24,6 +25,7 @@ use kube::{Resource, ResourceExt};
 use crate::error::Failure;
 use crate::view::{Key, Objects, View, service_of};
 
+pub use hold::held;
 pub(crate) use pod::{PodState, pod_state, settles_at};
 pub use problem::{Exit, Problem, Trouble};
 pub(crate) use warnings::{last_seen, unhealthy};

@@ -1,7 +1,7 @@
 //! The tables: where the services are, and how they are.
 
 use super::{BAD, FAINT, STRONG, WARN, duration, paint, sign, word};
-use crate::event::{ForwardStatus, ServiceStatus, Status};
+use crate::event::{ForwardStatus, ServiceStatus, Status, Timing};
 
 /// Rows with columns as wide as their widest cell; the last one as it is. Cells are plain, `paint` colours them after
 /// they were padded.
@@ -158,17 +158,7 @@ fn age(service: &ServiceStatus) -> String {
 pub fn timings(status: &Status) -> Vec<String> {
     let mut rows = vec![vec!["SERVICE".to_owned(), "STAGES".to_owned()]];
     for service in &status.services {
-        let stages: Vec<_> = service
-            .timings
-            .iter()
-            .map(|timing| {
-                format!(
-                    "{} {}",
-                    timing.stage,
-                    duration(std::time::Duration::from_millis(timing.ms))
-                )
-            })
-            .collect();
+        let stages: Vec<_> = service.timings.iter().map(stage).collect();
         rows.push(vec![service.name.clone(), stages.join(", ")]);
     }
     aligned(&rows, |row, column, cell| match (row, column) {
@@ -176,6 +166,15 @@ pub fn timings(status: &Status) -> Vec<String> {
         (_, 0) => paint(STRONG, cell),
         _ => cell.to_owned(),
     })
+}
+
+/// `start 21.0 s (held by …)`.
+fn stage(timing: &Timing) -> String {
+    let time = duration(std::time::Duration::from_millis(timing.ms));
+    match &timing.held {
+        Some(held) => format!("{} {time} (held by {held})", timing.stage),
+        None => format!("{} {time}", timing.stage),
+    }
 }
 
 #[cfg(test)]
