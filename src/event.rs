@@ -37,6 +37,9 @@ pub struct ServiceStatus {
     pub phase: Phase,
     /// Whether something of it serves, be it an older version.
     pub ready: bool,
+    /// Whether an older version serves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub older: bool,
     /// What it waits for or why it failed, in one line.
     pub reason: Option<String>,
     /// The image's reference that its workload has.
@@ -71,6 +74,16 @@ pub struct PodStatus {
     pub node: Option<String>,
 }
 
+impl PodStatus {
+    /// The word for a pod whose end was asked for.
+    pub const STOPPING: &str = "Terminating";
+
+    /// Whether its end was asked for.
+    pub fn is_stopping(&self) -> bool {
+        self.status == Self::STOPPING
+    }
+}
+
 /// One local port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,6 +110,9 @@ pub struct Timing {
     pub stage: String,
     /// Milliseconds.
     pub ms: u64,
+    /// What held it although the program did not, in a short phrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
 }
 
 /// The whole stack, as `llmdev status -o json` prints it. Stable.

@@ -375,6 +375,23 @@ fn init_writes_a_stack_that_renders_and_replaces_none() {
 }
 
 #[test]
+fn init_names_a_release_as_its_chart_calls_itself() {
+    let project = Project::new(&[
+        (
+            "Chart.yaml",
+            "apiVersion: v2\nname: model-router\nversion: 0.1.0\n",
+        ),
+        ("templates/web.yaml", MANIFEST),
+    ]);
+    let ran = project.run(&["init"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let written = project.read("stack.yaml");
+    let line = "  - helm: { release: model-router, chart: . }\n";
+    assert!(written.contains(line), "{written}");
+    assert_eq!(project.run(&["render"]).code, 0);
+}
+
+#[test]
 fn doctor_says_what_is_missing_and_is_never_held_up() {
     // Takes connections, and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

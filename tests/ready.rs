@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{TestStack, config, shell, with, workload};
-use llmdev::ready::{Readiness, serving};
+use k8s_openapi::jiff::Timestamp;
+use llmdev::ready::{Readiness, held, serving};
 use llmdev::view::service_of;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -151,6 +152,45 @@ async fn a_stateful_set_with_its_volume_becomes_ready() {
         .await;
     let claim = view.claims.values().next().expect("a claim");
     assert_eq!(service_of(&claim.metadata), Some("db"));
+}
+
+#[tokio::test]
+async fn a_storage_class_that_is_not_there_fails_at_once() {
+    let stack = TestStack::new().await;
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "llmdev-test-none",
+            "resources": {"requests": {"storage": "1Mi"}}},
+    });
+    stack.apply("web", claim).await;
+    let volumes = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
+    let pod = with(shell(SLEEP), "/volumes", volumes);
+    let target = stack.apply("web", workload("Deployment", "web", pod)).await;
+    let why = stack.until_failed(&target).await;
+    let finding = &why.findings[0];
+    assert_eq!(
+        finding.what,
+        "volume claim data: the cluster has no storage class llmdev-test-none"
+    );
+    let remedy = finding.remedy.as_deref().unwrap_or_default();
+    assert!(remedy.contains("kubectl get storageclass"), "{remedy}");
+}
+
+#[tokio::test]
+async fn a_probe_that_begins_late_is_said_to_hold_a_rollout() {
+    let stack = TestStack::new().await;
+    for (delay, expected) in [
+        (5, Some("the readinessProbe of main, first asked after 5 s")),
+        (0, None),
+    ] {
+        let probe = json!({"exec": {"command": ["true"]}, "initialDelaySeconds": delay, "periodSeconds": 1});
+        let pod = with(shell(SLEEP), "/containers/0/readinessProbe", probe);
+        let applied = Timestamp::now();
+        let target = stack.apply("web", workload("Deployment", "web", pod)).await;
+        stack.until_ready(&target).await;
+        let held = held(&stack.views.borrow(), &target, applied);
+        assert_eq!(held.as_deref(), expected);
+    }
 }
 
 #[tokio::test]

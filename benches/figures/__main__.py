@@ -1,7 +1,7 @@
 """The figures of llmdev, measured on a real cluster: see scripts/bench, which runs this.
 
 A section is a function that takes what its group offers and yields rows. Reading order: table, machine, process, stack,
-then the sections: seven, forwards, edits, images, systems, check.
+then the sections: seven, forwards, edits, images, systems, check, digest.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import check
+import digest
 import edits
 import forwards
 import images
@@ -23,7 +24,7 @@ from table import Row, Table
 
 # What is measured with one stack stands together. A group is how its stack is had, and its sections in their order.
 GROUPS = [
-    (lambda _: nullcontext(), {"binary": images.binary, "check": check.check}),
+    (lambda _: nullcontext(), {"binary": images.binary, "check": check.check, "digest": digest.digest}),
     (seven.stack, {"render": seven.render, "up": seven.up, "status": seven.status, "rest": seven.rest}),
     (
         edits.app,

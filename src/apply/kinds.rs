@@ -109,29 +109,22 @@ impl Kinds {
         });
         let groups: BTreeMap<&str, Option<Group>> =
             try_join_all(groups).await?.into_iter().collect();
-        let mut found = Vec::new();
-        for object in objects {
-            found.push(match &groups[object.api_version.as_str()] {
+        // All are asked for once, and only where one may be found in another version.
+        let unserved =
+            |it: &&&Object| is_kubernetes(it.group()) && groups[it.api_version.as_str()].is_none();
+        let all = match objects.iter().find(unserved) {
+            Some(_) => self.all().await?,
+            None => Vec::new(),
+        };
+        let found = objects
+            .iter()
+            .map(|object| match &groups[object.api_version.as_str()] {
                 Some(group) => in_group(group, &object.kind),
                 None => Found::Unknown {
-                    near: self.elsewhere(object).await?,
+                    near: elsewhere(&all, object),
                 },
             });
-        }
-        Ok(found)
-    }
-
-    /// The version that Kubernetes itself has the kind in, for an object of a version that it does not serve (any
-    /// more).
-    async fn elsewhere(&self, object: &Object) -> Result<Option<String>> {
-        if !is_kubernetes(object.group()) {
-            return Ok(None);
-        }
-        let all = self.all().await?;
-        let same = all
-            .iter()
-            .filter(|it| it.kind == object.kind && is_kubernetes(it.group()));
-        Ok(same.map(|it| it.api_version.clone()).next())
+        Ok(found.collect())
     }
 
     /// Waits a moment for the kinds of definitions that were just established: the API server announces them a little
@@ -296,6 +289,17 @@ fn usable(api_version: &str, list: &APIResourceList) -> Vec<Arc<KindInfo>> {
         .collect()
 }
 
+/// The version that Kubernetes itself has the kind in, for an object of a version that it does not serve (any more).
+fn elsewhere(all: &[Arc<KindInfo>], object: &Object) -> Option<String> {
+    if !is_kubernetes(object.group()) {
+        return None;
+    }
+    let mut same = all
+        .iter()
+        .filter(|it| it.kind == object.kind && is_kubernetes(it.group()));
+    same.next().map(|it| it.api_version.clone())
+}
+
 fn in_group(group: &Group, kind: &str) -> Found {
     if let Some(known) = group.iter().find(|it| it.kind == kind) {
         return Found::Known(known.clone());
@@ -309,4 +313,95 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn answer(path: &str) -> Option<Value> {
+        let verbs = ["patch", "list", "delete"];
+        let version = json!({"groupVersion": "policy/v1", "version": "v1"});
+        Some(match path {
+            "/apis" => json!({"groups": [
+                {"name": "policy", "versions": [version], "preferredVersion": version},
+            ]}),
+            "/api/v1" => json!({"groupVersion": "v1", "resources": []}),
+            "/apis/policy/v1" => json!({"groupVersion": "policy/v1", "resources": [{
+                "name": "poddisruptionbudgets", "singularName": "", "namespaced": true,
+                "kind": "PodDisruptionBudget", "verbs": verbs,
+            }]}),
+            _ => return None,
+        })
+    }
+
+    /// A cluster with one group, and the paths that it was asked for.
+    async fn cluster() -> (Client, Arc<Mutex<Vec<String>>>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let noted = asked.clone();
+        let serve = move |request: http::Request<hyper::body::Incoming>| {
+            let path = request.uri().path().to_owned();
+            let found = answer(&path);
+            lock(&noted).push(path);
+            let status = if found.is_some() { 200 } else { 404 };
+            let none = json!({"kind": "Status", "status": "Failure", "code": 404, "message": "", "reason": "NotFound"});
+            let body = found.unwrap_or(none).to_string();
+            let response = http::Response::builder().status(status).body(body);
+            async move { Ok::<_, Infallible>(response.unwrap()) }
+        };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = service_fn(serve.clone());
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection);
+            }
+        });
+        let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        (Client::try_from(config).unwrap(), asked)
+    }
+
+    fn object(api_version: &str, kind: &str) -> Object {
+        Object {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            name: "x".into(),
+            namespace: None,
+            value: json!({}),
+            service: None,
+            origin: String::new(),
+            place: Default::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn all_kinds_are_asked_for_once_and_only_where_it_helps() {
+        let old = object("policy/v1beta1", "PodDisruptionBudget");
+        let others = object("example.com/v1", "Thing");
+        for (objects, near, times) in [
+            (vec![&old, &others, &old, &old], 3, 1),
+            (vec![&others, &others], 0, 0),
+        ] {
+            let (client, asked) = cluster().await;
+            let folder = tempfile::tempdir().unwrap();
+            let kinds = Kinds::new(client, folder.path());
+            let found = kinds.find_all(&objects).await.unwrap();
+            let is_near = |one: &&Found| matches!(one, Found::Unknown { near: Some(near) } if near == "policy/v1");
+            assert_eq!(found.iter().filter(is_near).count(), near);
+            let all = lock(&asked);
+            assert_eq!(
+                all.iter().filter(|path| *path == "/apis").count(),
+                times,
+                "{all:?}"
+            );
+        }
+    }
 }

@@ -10,8 +10,9 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::digests::{self, Digest, Digests, Fresh};
+use super::digests::{self, Digests, Fresh};
 use super::dockerignore::{Dockerignore, Matched};
+use super::entries::{Entries, Entry, What};
 
 /// What is sent of a folder: each folder before what is in it, names in the order of their bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,36 +20,7 @@ pub struct Context {
     /// The folder.
     pub root: PathBuf,
     /// What is in it and not ignored.
-    pub entries: Vec<Entry>,
-}
-
-/// One file, link or folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Relative to the context, with `/` between its parts.
-    pub path: Box<str>,
-    /// Permissions, setuid, setgid and sticky bits.
-    pub mode: u16,
-    /// Nanoseconds since 1970. Does not count for the image.
-    pub mtime_ns: i64,
-    /// What it is.
-    pub what: What,
-}
-
-/// What an [`Entry`] is. Sockets, pipes and devices are not sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
-    /// A folder.
-    Folder,
-    /// A symbolic link and where it leads.
-    Link(Box<str>),
-    /// A regular file.
-    File {
-        /// Bytes.
-        size: u64,
-        /// Of the content.
-        digest: Digest,
-    },
+    pub entries: Entries,
 }
 
 /// Why a context could not be read.
@@ -69,7 +41,7 @@ impl Context {
             .entries
             .iter()
             .filter(|entry| entry.what == What::Folder);
-        std::iter::once(self.root.clone()).chain(inner.map(|entry| self.root.join(&*entry.path)))
+        std::iter::once(self.root.clone()).chain(inner.map(|entry| self.root.join(entry.path)))
     }
 
     /// Reads a folder. Files that `digests` does not know are read, on all cores.
@@ -86,14 +58,12 @@ impl Context {
             more: Condvar::new(),
         };
         let (mut entries, unknown) = walk.run()?;
-        for (index, fresh) in digest_all(root, &entries, &unknown)? {
-            digests.put(&fresh);
-            entries[index].mtime_ns = fresh.mtime_ns;
-            entries[index].what = What::File {
-                size: fresh.size,
-                digest: fresh.digest,
-            };
+        let fresh = digest_all(root, &entries, &unknown)?;
+        digests.learn(fresh.iter().map(|(_, fresh)| fresh));
+        for (index, fresh) in fresh {
+            entries.set_file(index, fresh.mtime_ns, fresh.size, fresh.digest);
         }
+        entries.shrink_to_fit();
         Ok(Context {
             root: root.to_owned(),
             entries,
@@ -105,7 +75,7 @@ impl Context {
         // blake3 is fast on long inputs only.
         const LONG: usize = 64 * 1024;
         let mut bytes = Vec::with_capacity(LONG + 4096);
-        for entry in &self.entries {
+        for entry in self.entries.iter() {
             bytes.extend_from_slice(&(entry.path.len() as u32).to_le_bytes());
             bytes.extend_from_slice(entry.path.as_bytes());
             bytes.extend_from_slice(&entry.mode.to_le_bytes());
@@ -147,7 +117,7 @@ struct Walk<'a> {
 struct Queue {
     tasks: Vec<Task>,
     /// By a folder's number; none until it is listed.
-    listings: Vec<Option<Vec<Item>>>,
+    listings: Vec<Option<Listing>>,
     running: usize,
     failed: Option<Unreadable>,
 }
@@ -161,25 +131,60 @@ struct Task {
     ignored: bool,
 }
 
-/// What a folder holds, in order.
-enum Item {
-    Entry(Entry),
-    /// A file whose content must be read.
-    Unknown(Entry),
-    /// A folder, whether it is ignored, and its number.
-    Folder(Entry, bool, usize),
+/// What a folder holds, in order. Lists of many folders lie in memory until all are there, so they are small.
+#[derive(Default)]
+struct Listing {
+    entries: Entries,
+    /// Places of files whose content must be read.
+    unknown: Vec<usize>,
+    folders: Vec<Folder>,
 }
 
-impl Item {
-    fn path(&self) -> &str {
-        let (Item::Entry(entry) | Item::Unknown(entry) | Item::Folder(entry, ..)) = self;
-        &entry.path
+/// A folder in a [`Listing`].
+struct Folder {
+    /// Its place.
+    at: usize,
+    ignored: bool,
+    number: usize,
+}
+
+/// What a folder holds, before it is in order.
+struct Item {
+    entry: Entry<Box<str>>,
+    kind: Kind,
+}
+
+enum Kind {
+    Plain,
+    /// A file whose content must be read.
+    Unknown,
+    /// A folder, whether it is ignored, and its number.
+    Folder(bool, usize),
+}
+
+impl Listing {
+    fn of(mut items: Vec<Item>) -> Self {
+        items.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
+        let mut listing = Listing::default();
+        for (at, item) in items.iter().enumerate() {
+            match item.kind {
+                Kind::Plain => {}
+                Kind::Unknown => listing.unknown.push(at),
+                Kind::Folder(ignored, number) => listing.folders.push(Folder {
+                    at,
+                    ignored,
+                    number,
+                }),
+            }
+        }
+        listing.entries = items.into_iter().map(|item| item.entry).collect();
+        listing
     }
 }
 
 impl Walk<'_> {
     /// All entries in order, and the places of those whose content must be read.
-    fn run(&self) -> Result<(Vec<Entry>, Vec<usize>), Unreadable> {
+    fn run(&self) -> Result<(Entries, Vec<usize>), Unreadable> {
         let top = Task {
             number: 0,
             path: String::new(),
@@ -200,7 +205,7 @@ impl Walk<'_> {
         if let Some(unreadable) = queue.failed.take() {
             return Err(unreadable);
         }
-        let (mut entries, mut unknown) = (Vec::new(), Vec::new());
+        let (mut entries, mut unknown) = (Entries::default(), Vec::new());
         assemble(&mut queue.listings, 0, &mut entries, &mut unknown);
         Ok((entries, unknown))
     }
@@ -234,20 +239,17 @@ impl Walk<'_> {
         }
     }
 
-    fn done(&self, number: usize, listed: Result<(Vec<Item>, Vec<Task>), Unreadable>) {
+    fn done(&self, number: usize, listed: Result<(Listing, Vec<Task>), Unreadable>) {
         let mut queue = self.lock();
         queue.running = queue.running.saturating_sub(1);
         match listed {
-            Ok((mut items, mut tasks)) => {
+            Ok((mut listing, mut tasks)) => {
                 let first = queue.listings.len();
-                for item in &mut items {
-                    if let Item::Folder(_, _, number) = item {
-                        *number += first;
-                    }
-                }
+                let folders = listing.folders.iter_mut();
+                folders.for_each(|folder| folder.number += first);
                 tasks.iter_mut().for_each(|task| task.number += first);
                 queue.listings.resize_with(first + tasks.len(), || None);
-                queue.listings[number] = Some(items);
+                queue.listings[number] = Some(listing);
                 queue.tasks.append(&mut tasks);
             }
             Err(unreadable) => queue.failed = Some(unreadable),
@@ -256,7 +258,7 @@ impl Walk<'_> {
     }
 
     /// What is in a folder, and the folders in it, numbered from 0.
-    fn list(&self, task: Task) -> Result<(Vec<Item>, Vec<Task>), Unreadable> {
+    fn list(&self, task: Task) -> Result<(Listing, Vec<Task>), Unreadable> {
         let failed = |error: Errno| self.unreadable(&task.path, error.into());
         let nofollow = if task.path.is_empty() {
             OFlags::empty()
@@ -267,7 +269,7 @@ impl Walk<'_> {
         let opened = rustix::fs::open(path, FOLDER | nofollow, Mode::empty()).and_then(Dir::new);
         let mut folder = match opened {
             // Docker passes over it, too.
-            Err(Errno::ACCESS) if task.ignored => return Ok((Vec::new(), Vec::new())),
+            Err(Errno::ACCESS) if task.ignored => return Ok((Listing::default(), Vec::new())),
             opened => opened.map_err(failed)?,
         };
         let mut names: Vec<(u64, CString, FileType)> = Vec::with_capacity(64);
@@ -284,8 +286,7 @@ impl Walk<'_> {
         for (_, name, kind) in names {
             items.extend(self.item(fd, &task, &name, kind, &mut tasks)?);
         }
-        items.sort_unstable_by(|a, b| a.path().cmp(b.path()));
-        Ok((items, tasks))
+        Ok((Listing::of(items), tasks))
     }
 
     fn item(
@@ -317,7 +318,8 @@ impl Walk<'_> {
                     matched,
                     ignored,
                 });
-                Some(Item::Folder(entry, ignored, tasks.len() - 1))
+                let kind = Kind::Folder(ignored, tasks.len() - 1);
+                Some(Item { entry, kind })
             }
             FileType::Symlink if !self.ignore.ignores(&path, &task.matched) => {
                 let target = rustix::fs::readlinkat(folder, name, Vec::new()).map_err(failed)?;
@@ -325,7 +327,8 @@ impl Walk<'_> {
                     .into_string()
                     .map_err(|_| self.unreadable(&path, not_utf8()))?;
                 let entry = self.entry(&path, &stat()?, What::Link(target.into()))?;
-                Some(Item::Entry(entry))
+                let kind = Kind::Plain;
+                Some(Item { entry, kind })
             }
             FileType::RegularFile if !self.ignore.ignores(&path, &task.matched) => {
                 let stat = stat()?;
@@ -336,11 +339,11 @@ impl Walk<'_> {
                     digest: known.unwrap_or_default(),
                 };
                 let entry = self.entry(&path, &stat, what)?;
-                Some(if known.is_some() {
-                    Item::Entry(entry)
-                } else {
-                    Item::Unknown(entry)
-                })
+                let kind = match known {
+                    Some(_) => Kind::Plain,
+                    None => Kind::Unknown,
+                };
+                Some(Item { entry, kind })
             }
             _ => None,
         })
@@ -350,7 +353,12 @@ impl Walk<'_> {
         clippy::unnecessary_cast,
         reason = "the field's type differs between platforms"
     )]
-    fn entry(&self, path: &str, stat: &Stat, what: What) -> Result<Entry, Unreadable> {
+    fn entry(
+        &self,
+        path: &str,
+        stat: &Stat,
+        what: What<Box<str>>,
+    ) -> Result<Entry<Box<str>>, Unreadable> {
         // A lossy name means that Docker cannot be told of the file.
         if path.contains(char::REPLACEMENT_CHARACTER)
             && self.root.join(path).symlink_metadata().is_err()
@@ -376,26 +384,25 @@ impl Walk<'_> {
 
 /// Puts listings one after the other, each folder before what is in it.
 fn assemble(
-    listings: &mut [Option<Vec<Item>>],
+    listings: &mut [Option<Listing>],
     number: usize,
-    entries: &mut Vec<Entry>,
+    entries: &mut Entries,
     unknown: &mut Vec<usize>,
 ) {
-    for item in listings[number].take().into_iter().flatten() {
-        match item {
-            Item::Entry(entry) => entries.push(entry),
-            Item::Unknown(entry) => {
-                unknown.push(entries.len());
-                entries.push(entry);
-            }
-            Item::Folder(entry, ignored, inside) => {
-                entries.push(entry);
-                let before = entries.len();
-                assemble(listings, inside, entries, unknown);
-                // An ignored folder is sent only when something in it is.
-                if ignored && entries.len() == before {
-                    entries.pop();
-                }
+    let listing = listings[number].take().unwrap_or_default();
+    let mut unread = listing.unknown.into_iter().peekable();
+    let mut folders = listing.folders.into_iter().peekable();
+    for (at, entry) in listing.entries.iter().enumerate() {
+        if unread.next_if_eq(&at).is_some() {
+            unknown.push(entries.len());
+        }
+        entries.push(entry);
+        if let Some(folder) = folders.next_if(|folder| folder.at == at) {
+            let before = entries.len();
+            assemble(listings, folder.number, entries, unknown);
+            // An ignored folder is sent only when something in it is.
+            if folder.ignored && entries.len() == before {
+                entries.pop();
             }
         }
     }
@@ -417,11 +424,12 @@ fn join(prefix: &str, name: &str) -> String {
 /// Reads files on as many threads as there are cores.
 fn digest_all(
     root: &Path,
-    entries: &[Entry],
+    entries: &Entries,
     unknown: &[usize],
 ) -> Result<Vec<(usize, Fresh)>, Unreadable> {
     let one = |index: usize| {
-        let path = root.join(&*entries[index].path);
+        let path = entries.get(index).map_or("", |entry| entry.path);
+        let path = root.join(path);
         digests::digest(&path)
             .map(|fresh| (index, fresh))
             .map_err(|error| Unreadable { path, error })

@@ -1,9 +1,7 @@
 //! Digests of files' contents, remembered by what the file system says of a file, so that an unchanged file is not
 //! read again.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,42 +9,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Mode, OFlags, Stat};
 
-/// blake3 of a file's content.
-pub type Digest = [u8; 32];
+/// The first half of blake3 of a file's content: a name for it, that many files have to be kept by.
+pub type Digest = [u8; 16];
 
 /// A file that changed this short a time ago may change again without its times changing, since clocks of file
 /// systems tick. Its digest is not remembered.
 const RACY_NS: i64 = 50_000_000;
-const MAGIC: &[u8; 8] = b"llmdevD1";
-const RECORD: usize = 72;
+const MAGIC: &[u8; 8] = b"llmdevD2";
+const RECORD: usize = 56;
 
-/// A file on this machine, whatever its name is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Inode {
-    dev: u64,
-    ino: u64,
-}
-
-/// Keeps inodes of neighbouring numbers, which are mostly asked for one after the other, close to each other in memory.
-#[derive(Debug, Default)]
-struct Near(u64);
-
-impl Hasher for Near {
-    fn finish(&self) -> u64 {
-        // The table takes the place from the low bits, and tells entries apart by the high ones.
-        self.0 ^ (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) & 0xff << 56)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = self.0.rotate_left(32).wrapping_add(number);
-    }
-}
-
-type Table = HashMap<Inode, Known, BuildHasherDefault<Near>>;
+/// A file on this machine, whatever its name is: inode, then device, whose number has 32 bits at most.
+type Inode = (u64, u32);
 
 /// What changes when the content does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,18 +29,28 @@ struct Stamp {
     ctime_ns: i64,
 }
 
+/// Flat, since there is one for each file that is watched.
 #[derive(Debug)]
 struct Known {
+    ino: u64,
     stamp: Stamp,
     digest: Digest,
+    dev: u32,
     /// By the walk, which asks from several threads.
     seen: AtomicBool,
+}
+
+impl Known {
+    fn inode(&self) -> Inode {
+        (self.ino, self.dev)
+    }
 }
 
 /// What is remembered.
 #[derive(Debug, Default)]
 pub struct Digests {
-    known: Table,
+    /// By inode: a hash table would keep up to as many places free. The walk asks for neighbours one after the other.
+    known: Vec<Known>,
     changed: bool,
 }
 
@@ -121,33 +104,45 @@ impl Digests {
     /// The digest of a file whose status is this, if it is known.
     pub fn get(&self, stat: &Stat) -> Option<Digest> {
         let (inode, stamp) = identify(stat);
-        let known = self
-            .known
-            .get(&inode)
-            .filter(|known| known.stamp == stamp)?;
+        let at = self.known.binary_search_by_key(&inode, Known::inode).ok()?;
+        let known = &self.known[at];
+        if known.stamp != stamp {
+            return None;
+        }
         known.seen.store(true, Ordering::Relaxed);
         Some(known.digest)
     }
 
     /// Remembers what [`digest`] found.
-    pub fn put(&mut self, fresh: &Fresh) {
-        if fresh.settled {
-            let known = Known {
-                stamp: fresh.stamp,
-                digest: fresh.digest,
-                seen: AtomicBool::new(true),
-            };
-            self.known.insert(fresh.inode, known);
-            self.changed = true;
+    pub fn learn<'a>(&mut self, fresh: impl Iterator<Item = &'a Fresh>) {
+        let before = self.known.len();
+        self.known
+            .extend(fresh.filter(|one| one.settled).map(Known::from));
+        if self.known.len() == before {
+            return;
         }
+        // Of two words on a file the newer one stands second, and is to stay.
+        self.known.sort_by_key(Known::inode);
+        self.known.dedup_by(|newer, older| {
+            let same = newer.inode() == older.inode();
+            if same {
+                std::mem::swap(newer, older);
+            }
+            same
+        });
+        self.known.shrink_to_fit();
+        self.changed = true;
     }
 
     /// Forgets what nobody asked for since the last time, so that it does not grow for ever.
     pub fn sweep(&mut self) {
         let before = self.known.len();
         self.known
-            .retain(|_, known| std::mem::take(known.seen.get_mut()));
-        self.changed |= self.known.len() != before;
+            .retain_mut(|known| std::mem::take(known.seen.get_mut()));
+        if self.known.len() != before {
+            self.known.shrink_to_fit();
+            self.changed = true;
+        }
     }
 
     /// How many files are remembered.
@@ -159,6 +154,26 @@ impl Digests {
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
+}
+
+impl From<&Fresh> for Known {
+    fn from(fresh: &Fresh) -> Self {
+        let (ino, dev) = fresh.inode;
+        Known {
+            ino,
+            stamp: fresh.stamp,
+            digest: fresh.digest,
+            dev,
+            seen: AtomicBool::new(true),
+        }
+    }
+}
+
+/// The digest of all that a hasher was given.
+pub fn of(hasher: &blake3::Hasher) -> Digest {
+    let mut digest = Digest::default();
+    hasher.finalize_xof().fill(&mut digest);
+    digest
 }
 
 /// Reads a file; again if it changes meanwhile, up to three times.
@@ -178,9 +193,8 @@ pub fn digest(path: &Path) -> io::Result<Fresh> {
         let (inode, stamp) = identify(&after);
         if identify(&before) == (inode, stamp) && hasher.count() == stamp.size {
             let settled = stamp.ctime_ns.max(stamp.mtime_ns) < now_ns() - RACY_NS;
-            let digest = *hasher.finalize().as_bytes();
             return Ok(Fresh {
-                digest,
+                digest: of(&hasher),
                 size: stamp.size,
                 mtime_ns: stamp.mtime_ns,
                 inode,
@@ -220,13 +234,7 @@ fn identify(stat: &Stat) -> (Inode, Stamp) {
         mtime_ns: mtime_ns(stat),
         ctime_ns: ctime_ns.saturating_add(stat.st_ctime_nsec as i64),
     };
-    (
-        Inode {
-            dev: stat.st_dev as u64,
-            ino: stat.st_ino as u64,
-        },
-        stamp,
-    )
+    ((stat.st_ino as u64, stat.st_dev as u32), stamp)
 }
 
 fn now_ns() -> i64 {
@@ -236,23 +244,25 @@ fn now_ns() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn encode(known: &Table) -> Vec<u8> {
+fn encode(known: &[Known]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(40 + known.len() * RECORD);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&[0; 32]);
-    for (inode, Known { stamp, digest, .. }) in known {
+    for known in known {
+        let stamp = known.stamp;
         let times = [stamp.mtime_ns as u64, stamp.ctime_ns as u64];
-        for number in [inode.dev, inode.ino, stamp.size].into_iter().chain(times) {
+        let place = [u64::from(known.dev), known.ino, stamp.size];
+        for number in place.into_iter().chain(times) {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        bytes.extend_from_slice(digest);
+        bytes.extend_from_slice(&known.digest);
     }
     let check = *blake3::hash(&bytes[40..]).as_bytes();
     bytes[8..40].copy_from_slice(&check);
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<Table> {
+fn decode(bytes: &[u8]) -> Option<Vec<Known>> {
     let records = bytes.strip_prefix(MAGIC)?;
     let (check, records) = records.split_at_checked(32)?;
     if blake3::hash(records).as_bytes() != check || records.len() % RECORD != 0 {
@@ -262,25 +272,21 @@ fn decode(bytes: &[u8]) -> Option<Table> {
         let number = |at: usize| {
             u64::from_le_bytes(record[at * 8..at * 8 + 8].try_into().expect("eight bytes"))
         };
-        let stamp = Stamp {
-            size: number(2),
-            mtime_ns: number(3) as i64,
-            ctime_ns: number(4) as i64,
-        };
-        let digest = record[40..].try_into().expect("32 bytes");
-        (
-            Inode {
-                dev: number(0),
-                ino: number(1),
+        Known {
+            ino: number(1),
+            stamp: Stamp {
+                size: number(2),
+                mtime_ns: number(3) as i64,
+                ctime_ns: number(4) as i64,
             },
-            Known {
-                stamp,
-                digest,
-                seen: AtomicBool::new(false),
-            },
-        )
+            digest: record[40..].try_into().expect("16 bytes"),
+            dev: number(0) as u32,
+            seen: AtomicBool::new(false),
+        }
     };
-    Some(records.chunks_exact(RECORD).map(record).collect())
+    let mut known: Vec<Known> = records.chunks_exact(RECORD).map(record).collect();
+    known.sort_unstable_by_key(Known::inode);
+    Some(known)
 }
 
 #[cfg(test)]
@@ -304,7 +310,7 @@ mod tests {
         let mut digests = Digests::default();
         assert_eq!(digests.get(&stat), None);
         let fresh = digest(&path).unwrap();
-        digests.put(&fresh);
+        digests.learn([&fresh].into_iter());
         assert_eq!(digests.get(&stat), Some(fresh.digest));
         let stat = settled(&path, "two");
         assert_eq!(digests.get(&stat), None);
@@ -319,7 +325,7 @@ mod tests {
         file.set_modified(SystemTime::now() + std::time::Duration::from_secs(60))
             .unwrap();
         let mut digests = Digests::default();
-        digests.put(&digest(&path).unwrap());
+        digests.learn([&digest(&path).unwrap()].into_iter());
         assert_eq!(digests.len(), 0);
     }
 
@@ -330,11 +336,11 @@ mod tests {
         let cache = folder.path().join("digests");
         let stat = settled(&path, "one");
         let mut digests = Digests::default();
-        digests.put(&digest(&path).unwrap());
+        digests.learn([&digest(&path).unwrap()].into_iter());
         digests.save(&cache).unwrap();
         assert_eq!(
             Digests::load(&cache).get(&stat),
-            Some(*blake3::hash(b"one").as_bytes())
+            Some(of(blake3::Hasher::new().update(b"one")))
         );
         let mut bytes = std::fs::read(&cache).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
@@ -349,10 +355,32 @@ mod tests {
         let path = folder.path().join("file");
         settled(&path, "one");
         let mut digests = Digests::default();
-        digests.put(&digest(&path).unwrap());
+        digests.learn([&digest(&path).unwrap()].into_iter());
         digests.sweep();
         assert_eq!(digests.len(), 1);
         digests.sweep();
         assert_eq!(digests.len(), 0);
+    }
+
+    #[test]
+    fn of_two_words_on_a_file_the_newer_counts_and_nothing_is_kept_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut digests = Digests::default();
+        let mut all = Vec::new();
+        for round in ["one", "two"] {
+            all.clear();
+            for number in 0..100 {
+                let path = folder.path().join(number.to_string());
+                settled(&path, round);
+                all.push((rustix::fs::stat(&path).unwrap(), digest(&path).unwrap()));
+            }
+            digests.learn(all.iter().map(|(_, fresh)| fresh));
+            digests.learn(all[..1].iter().map(|(_, fresh)| fresh));
+        }
+        assert_eq!((digests.len(), digests.known.capacity()), (100, 100));
+        assert_eq!(size_of::<Known>(), 56);
+        for (stat, fresh) in &all {
+            assert_eq!(digests.get(stat), Some(fresh.digest));
+        }
     }
 }

@@ -200,7 +200,7 @@ mod tests {
             dockerfile_name: "api/Dockerfile".into(),
             context: Arc::new(Context {
                 root: PathBuf::from("/shop/api"),
-                entries: Vec::new(),
+                entries: Default::default(),
             }),
         }
     }

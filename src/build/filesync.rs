@@ -14,8 +14,9 @@ use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::context::{Context, Entry, What};
+use super::context::Context;
 use super::digests;
+use super::entries::{Entry, What};
 use super::plan::ImagePlan;
 
 /// The name that BuildKit is told for the Dockerfile, wherever that is.
@@ -171,11 +172,11 @@ impl Sender {
     }
 
     /// Sends a file's content, and ends it only if it is what the plan says.
-    fn file(&self, id: u32, context: &Context, entry: &Entry) -> Result<(), Gone> {
+    fn file(&self, id: u32, context: &Context, entry: Entry<&str>) -> Result<(), Gone> {
         let What::File { size, digest } = entry.what else {
             return self.fail(format!("{} is not a file", entry.path));
         };
-        let path = context.root.join(&*entry.path);
+        let path = context.root.join(entry.path);
         let mut hasher = blake3::Hasher::new();
         let Ok(file) = digests::open(&path) else {
             return self.changed(path);
@@ -195,7 +196,7 @@ impl Sender {
                 Err(_) => return self.changed(path),
             }
         }
-        if hasher.finalize() != digest {
+        if digests::of(&hasher) != digest {
             return self.changed(path);
         }
         self.data(id, Vec::new())
@@ -244,7 +245,7 @@ impl Sender {
 }
 
 fn dockerfile_stat(text: &str) -> Stat {
-    let digest = *blake3::hash(text.as_bytes()).as_bytes();
+    let digest = digests::of(blake3::Hasher::new().update(text.as_bytes()));
     Stat {
         path: DOCKERFILE.to_owned(),
         mode: 0o644,
@@ -254,22 +255,22 @@ fn dockerfile_stat(text: &str) -> Stat {
     }
 }
 
-fn entry_stat(entry: &Entry) -> Stat {
+fn entry_stat(entry: Entry<&str>) -> Stat {
     let mut stat = Stat {
         path: entry.path.to_string(),
         mod_time: entry.mtime_ns,
         ..Stat::default()
     };
     stat.mode = go_mode(entry.mode);
-    match &entry.what {
+    match entry.what {
         What::Folder => stat.mode |= 1 << 31,
         What::Link(target) => {
             stat.mode = 1 << 27 | 0o777;
             stat.linkname = target.to_string();
         }
         What::File { size, digest } => {
-            stat.size = *size as i64;
-            stat.mod_time = marked(entry.mtime_ns, digest);
+            stat.size = size as i64;
+            stat.mod_time = marked(entry.mtime_ns, &digest);
         }
     }
     stat
@@ -312,12 +313,12 @@ mod tests {
     #[test]
     fn a_marked_time_keeps_its_second() {
         for time in [-1, 0, 1_700_000_000_123_456_789] {
-            let one = marked(time, &[1; 32]);
+            let one = marked(time, &[1; 16]);
             assert_eq!(
                 one.div_euclid(1_000_000_000),
                 time.div_euclid(1_000_000_000)
             );
-            assert_ne!(one, marked(time, &[2; 32]));
+            assert_ne!(one, marked(time, &[2; 16]));
         }
     }
 }

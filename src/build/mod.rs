@@ -9,6 +9,7 @@ pub mod docker;
 pub mod dockerfile;
 pub mod dockerignore;
 pub mod ensure;
+pub mod entries;
 pub mod plan;
 
 mod credentials;

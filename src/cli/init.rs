@@ -97,8 +97,9 @@ fn steps(found: &Survey) -> Vec<(String, RenderStep)> {
         let line = format!("manifests: [{}]", listed.join(", "));
         steps.push((line, RenderStep::Manifests(found.manifests.clone())));
     }
-    for chart in &found.charts {
-        let release = label(chart.rsplit('/').next().unwrap_or_default());
+    for (chart, name) in &found.charts {
+        let folder = chart.rsplit('/').next().unwrap_or_default();
+        let release = label(name.as_deref().unwrap_or(folder));
         let line = format!("helm: {{ release: {release}, chart: {} }}", scalar(chart));
         steps.push((
             line,

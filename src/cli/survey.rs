@@ -26,8 +26,8 @@ const FOREIGN: [&str; 6] = [
 pub(super) struct Survey {
     /// Folders with a kustomization, the one most likely meant first.
     pub kustomizations: Vec<String>,
-    /// Folders with a chart.
-    pub charts: Vec<String>,
+    /// Folders with a chart, and what the chart calls itself.
+    pub charts: Vec<(String, Option<String>)>,
     /// Manifests that no kustomization and no chart has.
     pub manifests: Vec<String>,
     /// Dockerfiles, and images that skaffold.yaml gives them.
@@ -64,7 +64,14 @@ pub(super) fn survey(root: &Path) -> Survey {
     };
     let mut found = Survey {
         kustomizations: folders(&|name| KUSTOMIZATIONS.contains(&name)),
-        charts: folders(&|name| name == "Chart.yaml"),
+        charts: folders(&|name| name == "Chart.yaml")
+            .into_iter()
+            .map(|folder| {
+                let chart = read_yaml(&root.join(&folder).join("Chart.yaml"));
+                let name = chart.get("name").and_then(Value::as_str);
+                (folder, name.map(str::to_owned))
+            })
+            .collect(),
         ..Survey::default()
     };
     found.kustomizations.sort_by_key(|folder| {
@@ -83,7 +90,8 @@ pub(super) fn survey(root: &Path) -> Survey {
         })
         .collect();
     let taken = |file: &str| {
-        let known = found.kustomizations.iter().chain(&found.charts);
+        let charts = found.charts.iter().map(|(folder, _)| folder);
+        let known = found.kustomizations.iter().chain(charts);
         known
             .into_iter()
             .any(|folder| folder == "." || file.starts_with(&format!("{folder}/")))

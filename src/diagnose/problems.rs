@@ -51,6 +51,7 @@ fn rank(trouble: &Trouble) -> u8 {
     match trouble {
         Trouble::Image { .. } | Trouble::Config { .. } | Trouble::Unschedulable { .. } => 0,
         Trouble::PodsRefused { .. } | Trouble::VolumeLost | Trouble::CannotStart { .. } => 0,
+        Trouble::NoStorageClass { .. } => 0,
         Trouble::StuckBehindOldPod { .. } => 0,
         Trouble::OutOfMemory { .. } | Trouble::Evicted { .. } => 1,
         Trouble::Crash(_) => 2,

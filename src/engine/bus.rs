@@ -154,6 +154,7 @@ mod tests {
             name: "api".to_owned(),
             phase,
             ready: false,
+            older: false,
             reason: None,
             image: None,
             pods: Vec::new(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::build::context::What;
+use crate::build::entries::What;
 use crate::build::{ImagePlan, Planner};
 use crate::error::Result;
 use crate::stack::{ServiceId, Stack};
@@ -334,14 +334,14 @@ impl Live {
     pub fn all_of(&self, stack: &Stack, service: &str) -> Option<Wanted> {
         let plan = self.latest.get(&stack.find(service)?)?;
         let mut wanted = self.bases.wanted(stack, plan, Instant::now()).ok()?;
-        for entry in &plan.context.entries {
-            if let What::File { digest, .. } = &entry.what {
+        for entry in plan.context.entries.iter() {
+            if let What::File { digest, .. } = entry.what {
                 let now = Some(Now {
-                    digest: *digest,
+                    digest,
                     mode: entry.mode,
                 });
                 let items = wanted.rules.items_of(&Changed {
-                    path: entry.path.clone(),
+                    path: entry.path.into(),
                     now,
                 });
                 wanted.items.extend(items);

@@ -195,6 +195,8 @@ pub struct Row {
     pub since: Instant,
     /// Whether it is applied, so that the cluster knows more of it.
     pub applied: bool,
+    /// Whether what the cluster has is what it should be.
+    pub current: bool,
 }
 
 /// The state of a stack.
@@ -294,7 +296,7 @@ impl Machine {
         // Whoever says `up` wants the cluster put right, even where nothing of the files changed.
         for service in self.services.values_mut() {
             if matches!(service.place, Place::Applied | Place::Stuck) {
-                service.place = Place::Before(Stage::Build);
+                service.place = service.first();
                 service.generation += 1;
                 service.failure = None;
             }
@@ -364,7 +366,7 @@ impl Machine {
             return None;
         }
         service.generation += 1;
-        service.place = Place::Before(Stage::Build);
+        service.place = service.first();
         service.failure = None;
         service.retry = None;
         service.live.then(|| {
@@ -585,6 +587,7 @@ impl Machine {
             image: service.target.image.clone(),
             since: service.since,
             applied: service.place == Place::Applied,
+            current: service.is_applied(),
         }
     }
 
@@ -650,6 +653,14 @@ impl Service {
             since: now,
             shown: Phase::Pending,
         }
+    }
+
+    /// Where its pipeline begins: an image from upstream is not built.
+    fn first(&self) -> Place {
+        Place::Before(match self.target.image {
+            Some(_) => Stage::Build,
+            None => Stage::Load,
+        })
     }
 
     /// A stage went well.

@@ -144,6 +144,30 @@ fn chain() -> World {
 }
 
 #[test]
+fn what_has_no_build_is_never_building() {
+    let upstream = Target {
+        image: None,
+        ..target("db", &[], 1)
+    };
+    let mut world = World::new(vec![upstream, target("api", &[], 1)]);
+    for _ in 0..2 {
+        world.give(up());
+        while !world.live.is_empty() {
+            let rows = world.machine.rows();
+            let building = |row: &Row| row.name == "db" && row.phase == Phase::Building;
+            assert!(!rows.iter().any(building));
+            world.answer(0, true);
+        }
+    }
+    let of = |name| {
+        let ends = |line: &&String| line.ends_with(name);
+        world.log.iter().filter(ends).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(of("db")[..2], ["load db", "apply db"]);
+    assert_eq!(of("api")[..3], ["build api", "load api", "apply api"]);
+}
+
+#[test]
 fn a_service_is_applied_only_when_what_it_depends_on_is_ready() {
     let mut world = chain();
     world.give(up());

@@ -101,5 +101,6 @@ fn row(view: &View, service: &str) -> crate::event::ServiceStatus {
             row.failure = Some(failure);
         }
     }
+    row.older = row.phase != Phase::Ready && ready::older_serves(view, &target);
     row
 }

@@ -12,6 +12,7 @@ pub fn blank(name: &str) -> ServiceStatus {
         name: name.to_owned(),
         phase: Phase::Pending,
         ready: false,
+        older: false,
         reason: None,
         image: None,
         pods: Vec::new(),
@@ -51,7 +52,7 @@ fn status(pod: &Pod) -> PodStatus {
 /// What `kubectl get pods` would say of it, less its rarer words.
 fn word(pod: &Pod) -> String {
     if pod.metadata.deletion_timestamp.is_some() {
-        return "Terminating".to_owned();
+        return PodStatus::STOPPING.to_owned();
     }
     let Some(status) = &pod.status else {
         return "Unknown".to_owned();

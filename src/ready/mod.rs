@@ -5,6 +5,7 @@
 
 mod claim;
 mod endpoints;
+mod hold;
 mod job;
 mod pod;
 mod problem;
@@ -14,6 +15,9 @@ mod tests;
 mod warnings;
 mod workload;
 
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -21,6 +25,7 @@ use kube::{Resource, ResourceExt};
 use crate::error::Failure;
 use crate::view::{Key, Objects, View, service_of};
 
+pub use hold::held;
 pub(crate) use pod::{PodState, pod_state, settles_at};
 pub use problem::{Exit, Problem, Trouble};
 pub(crate) use warnings::{last_seen, unhealthy};
@@ -94,6 +99,16 @@ pub fn problem(view: &View, target: &Target, now: Timestamp) -> Option<Problem> 
 /// Whether some version of the service takes connections, be it an older one.
 pub fn serving(view: &View, service: &str) -> bool {
     !view.ready_pods_of(service).is_empty()
+}
+
+/// Whether a pod takes connections that is not of the newest version of what was applied.
+pub fn older_serves(view: &View, target: &Target) -> bool {
+    let newest = |pod: &Arc<Pod>| {
+        let mut objects = target.objects.iter();
+        objects.any(|object| workload::is_newest(view, object, pod))
+    };
+    let mut pods = view.ready_pods_of(&target.service).into_iter();
+    pods.any(|pod| !newest(pod))
 }
 
 impl Target {

@@ -92,6 +92,11 @@ pub enum Trouble {
     },
     /// The claim's volume is gone.
     VolumeLost,
+    /// The claim names a storage class that the cluster has not got.
+    NoStorageClass {
+        /// Its name.
+        class: String,
+    },
 }
 
 impl Problem {
@@ -191,6 +196,14 @@ impl Problem {
                 ),
                 Some(old.words().0),
                 Some(format!("kubectl delete {}", old.object)),
+            ),
+            Trouble::NoStorageClass { class } => (
+                format!("{subject}: the cluster has no storage class {class}"),
+                None,
+                Some(
+                    "name one that it has (kubectl get storageclass), or leave storageClassName out for its default"
+                        .into(),
+                ),
             ),
             Trouble::VolumeLost => (
                 format!("{subject} has lost its volume"),

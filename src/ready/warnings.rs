@@ -1,12 +1,13 @@
-//! What only an event says: a probe's answer, and configuration that a volume misses.
+//! What only an event says: a probe's answer, configuration that a volume misses, and a storage class that there is
+//! not.
 
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::problem::{Problem, Trouble};
 use super::workload::current_pods;
-use super::{State, TargetObject, pod};
+use super::{State, TargetObject, pod, scheduling};
 use crate::view::{View, is_ready};
 
 /// The state with what the warnings of its pods add to it.
@@ -19,7 +20,7 @@ pub(super) fn heard(view: &View, object: &TargetObject, state: State) -> State {
         !is_ready(pod) && pod.metadata.deletion_timestamp.is_none() && !view.warnings.is_empty()
     });
     for pod in waiting {
-        if let Some(problem) = unmounted(view, pod) {
+        if let Some(problem) = unmounted(view, pod).or_else(|| unprovided(view, pod)) {
             return State::failed(problem);
         }
         if let Some(probe) = why.strip_suffix(" probe not passed yet")
@@ -89,4 +90,42 @@ fn unmounted(view: &View, pod: &Pod) -> Option<Problem> {
         container: None,
         trouble: Trouble::Config { message },
     })
+}
+
+/// A claim with a storage class that the cluster has not got, while the pod still waits for it to be bound.
+fn unprovided(view: &View, pod: &Pod) -> Option<Problem> {
+    if pod.spec.as_ref()?.node_name.is_some() {
+        return None;
+    }
+    let namespace = pod.namespace().unwrap_or_default();
+    let (claim, class) = scheduling::claims_of(pod).find_map(|claim| {
+        let known = view.claims.get(&(namespace.clone(), claim.to_owned()));
+        let is_of_it = |event: &&std::sync::Arc<Event>| {
+            let of = &event.involved_object;
+            of.kind.as_deref() == Some("PersistentVolumeClaim")
+                && of.name.as_deref() == Some(claim)
+                && of.namespace.as_deref() == Some(&*namespace)
+                && known.is_none_or(|known| known.metadata.uid == of.uid && !is_bound(known))
+        };
+        let mut events = view.warnings.values().filter(is_of_it);
+        let class = events.find_map(|event| missing_class(event.message.as_deref()?))?;
+        Some((claim.to_owned(), class.to_owned()))
+    })?;
+    Some(Problem {
+        object: format!("volume claim {claim}"),
+        pod: Some((namespace, pod.name_any())),
+        container: None,
+        trouble: Trouble::NoStorageClass { class },
+    })
+}
+
+fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    let status = claim.status.as_ref();
+    status.and_then(|status| status.phase.as_deref()) == Some("Bound")
+}
+
+/// The name in `storageclass.storage.k8s.io "fast" not found`.
+fn missing_class(message: &str) -> Option<&str> {
+    let rest = message.strip_prefix("storageclass.storage.k8s.io \"")?;
+    rest.strip_suffix("\" not found")
 }

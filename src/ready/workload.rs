@@ -190,6 +190,19 @@ pub(crate) fn current_pods<'a>(view: &'a View, object: &TargetObject) -> Pods<'a
     }
 }
 
+/// Whether a pod is of the newest version of a target's object. In a StatefulSet, old and new ones stand side by side.
+pub(super) fn is_newest(view: &View, object: &TargetObject, pod: &Arc<Pod>) -> bool {
+    let key = (object.namespace.clone(), object.name.clone());
+    let revision = match object.kind.as_str() {
+        "StatefulSet" => view.stateful_sets.get(&key),
+        _ => None,
+    };
+    let revision = revision.and_then(|set| set.status.as_ref()?.update_revision.as_ref());
+    let of_revision = revision.is_none() || pod.labels().get(REVISION_HASH) == revision;
+    let mut current = current_pods(view, object).into_iter();
+    of_revision && current.any(|one| Arc::ptr_eq(one, pod))
+}
+
 /// The pods whose controller has that uid.
 pub(super) fn owned<'a>(view: &'a View, uid: Option<&str>) -> impl Iterator<Item = &'a Arc<Pod>> {
     view.pods

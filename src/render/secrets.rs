@@ -16,11 +16,13 @@ pub fn set(stack: &Stack, objects: &mut [Object], notes: &mut Vec<String>) -> Re
     for secret in &stack.secrets {
         let targets = targets(secret, objects)?;
         let Some(variables) = read(&secret.env_file)? else {
-            let file = shown(stack, &secret.env_file);
-            notes.push(format!(
-                "{file} is not there: the Secret {} keeps the manifests' values",
-                secret.name
-            ));
+            if !is_optional(&secret.env_file) {
+                let file = shown(stack, &secret.env_file);
+                notes.push(format!(
+                    "{file} is not there: the Secret {} keeps the manifests' values",
+                    secret.name
+                ));
+            }
             continue;
         };
         for (key, variable) in &secret.keys {
@@ -42,6 +44,11 @@ pub fn set(stack: &Stack, objects: &mut [Object], notes: &mut Vec<String>) -> Re
         .iter()
         .map(|secret| secret.env_file.clone())
         .collect())
+}
+
+/// By convention each developer may have a file `*.local` of their own, and need not.
+fn is_optional(file: &Path) -> bool {
+    file.extension().is_some_and(|end| end == "local")
 }
 
 fn shown(stack: &Stack, file: &Path) -> String {
@@ -220,6 +227,19 @@ mod tests {
             ("A=\"x\" y", 1),
         ] {
             assert_eq!(parse(text), Err(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_ones_own_may_be_missing() {
+        for (file, optional) in [
+            ("/r/.env.local", true),
+            ("/r/dev.local", true),
+            ("/r/.env", false),
+            ("/r.local/.env", false),
+            ("/r/.env.localhost", false),
+        ] {
+            assert_eq!(is_optional(Path::new(file)), optional, "{file}");
         }
     }
 

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::build::ImagePlan;
-use crate::build::context::{Context, Entry, What};
-use crate::build::digests::Digest;
+use crate::build::context::Context;
+use crate::build::digests::{self, Digest};
+use crate::build::entries::{Entries, Entry, What, in_walk};
 
-const MAGIC: &[u8; 8] = b"llmdevB1";
+const MAGIC: &[u8; 8] = b"llmdevB2";
 
 /// The image that a service runs, and the files that went into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl Base {
         put(&mut bytes, self.reference.as_bytes());
         put(&mut bytes, &self.recipe);
         put(&mut bytes, self.context.root.as_os_str().as_encoded_bytes());
-        for entry in &self.context.entries {
+        for entry in self.context.entries.iter() {
             put(&mut bytes, entry.path.as_bytes());
             bytes.extend_from_slice(&entry.mode.to_le_bytes());
             match &entry.what {
@@ -117,13 +118,13 @@ fn decode(bytes: &[u8]) -> Option<Base> {
     let reference = rest.text()?.to_owned();
     let recipe = rest.sized()?.try_into().ok()?;
     let root = PathBuf::from(rest.text()?);
-    let mut entries = Vec::new();
+    let mut entries: Vec<Entry<&str>> = Vec::new();
     while !rest.0.is_empty() {
-        let path = rest.text()?.into();
+        let path = rest.text()?;
         let mode = u16::from_le_bytes(rest.take()?);
         let what = match rest.take::<1>()? {
             [b'd'] => What::Folder,
-            [b'l'] => What::Link(rest.text()?.into()),
+            [b'l'] => What::Link(rest.text()?),
             [b'f'] => What::File {
                 size: u64::from_le_bytes(rest.take()?),
                 digest: rest.take()?,
@@ -140,7 +141,10 @@ fn decode(bytes: &[u8]) -> Option<Base> {
     Some(Base {
         reference,
         recipe,
-        context: Arc::new(Context { root, entries }),
+        context: Arc::new(Context {
+            root,
+            entries: entries.into_iter().collect(),
+        }),
     })
 }
 
@@ -180,11 +184,11 @@ fn recipe(plan: &ImagePlan) -> Digest {
         .for_each(|(name, value)| [name, value].into_iter().for_each(|text| field(text)));
     field("secrets");
     plan.spec.secrets.keys().for_each(|id| field(id));
-    *hasher.finalize().as_bytes()
+    digests::of(&hasher)
 }
 
 /// Walks both at once. A folder that comes or goes is no difference of its own: its files tell.
-fn difference(base: &[Entry], now: &[Entry]) -> Result<Vec<Changed>, String> {
+fn difference(base: &Entries, now: &Entries) -> Result<Vec<Changed>, String> {
     let (mut base, mut now) = (base.iter().peekable(), now.iter().peekable());
     let mut changed = Vec::new();
     loop {
@@ -192,7 +196,7 @@ fn difference(base: &[Entry], now: &[Entry]) -> Result<Vec<Changed>, String> {
             (None, None) => return Ok(changed),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some(old), Some(new)) => in_walk(&old.path, &new.path),
+            (Some(old), Some(new)) => in_walk(old.path, new.path),
         };
         let old = if order.is_le() { base.next() } else { None };
         let new = if order.is_ge() { now.next() } else { None };
@@ -200,13 +204,13 @@ fn difference(base: &[Entry], now: &[Entry]) -> Result<Vec<Changed>, String> {
     }
 }
 
-fn one(old: Option<&Entry>, new: Option<&Entry>) -> Result<Option<Changed>, String> {
-    let Some(path) = new.or(old).map(|entry| entry.path.clone()) else {
+fn one(old: Option<Entry<&str>>, new: Option<Entry<&str>>) -> Result<Option<Changed>, String> {
+    let Some(path) = new.or(old).map(|entry| Box::from(entry.path)) else {
         return Ok(None);
     };
-    let file = |entry: &Entry| match &entry.what {
+    let file = |entry: Entry<&str>| match entry.what {
         What::File { digest, .. } => Some(Now {
-            digest: *digest,
+            digest,
             mode: entry.mode,
         }),
         _ => None,
@@ -233,42 +237,40 @@ fn one(old: Option<&Entry>, new: Option<&Entry>) -> Result<Option<Changed>, Stri
     }
 }
 
-/// The order of a context's entries: a folder, what is in it, and then its next neighbour.
-pub fn in_walk(a: &str, b: &str) -> Ordering {
-    let key = |byte: u8| if byte == b'/' { 0 } else { byte };
-    a.bytes().map(key).cmp(b.bytes().map(key))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    fn file(path: &str, content: u8) -> Entry {
+    fn file(path: &str, content: u8) -> Entry<&str> {
         Entry {
-            path: path.into(),
+            path,
             mode: 0o644,
             mtime_ns: 0,
             what: What::File {
                 size: 1,
-                digest: [content; 32],
+                digest: [content; 16],
             },
         }
     }
 
-    fn folder(path: &str) -> Entry {
+    fn folder(path: &str) -> Entry<&str> {
         Entry {
-            path: path.into(),
+            path,
             mode: 0o755,
             mtime_ns: 0,
             what: What::Folder,
         }
     }
 
-    fn said(base: &[Entry], now: &[Entry]) -> Result<Vec<(String, Option<u8>)>, String> {
+    fn said(
+        base: &[Entry<&str>],
+        now: &[Entry<&str>],
+    ) -> Result<Vec<(String, Option<u8>)>, String> {
         let plain = |one: Changed| (one.path.to_string(), one.now.map(|now| now.digest[0]));
-        difference(base, now).map(|all| all.into_iter().map(plain).collect())
+        let list = |all: &[Entry<&str>]| all.iter().copied().collect();
+        difference(&list(base), &list(now)).map(|all| all.into_iter().map(plain).collect())
     }
 
     #[test]
@@ -288,7 +290,7 @@ mod tests {
     #[test]
     fn what_files_cannot_put_right_is_named() {
         let link = Entry {
-            what: What::Link("y".into()),
+            what: What::Link("y"),
             ..file("x", 1)
         };
         let executable = Entry {
@@ -297,7 +299,7 @@ mod tests {
         };
         for (base, now) in [
             (file("x", 1), executable),
-            (file("x", 1), link.clone()),
+            (file("x", 1), link),
             (folder("x"), file("x", 1)),
         ] {
             assert_eq!(said(&[base], &[now]), Err("x".to_owned()));
@@ -308,15 +310,15 @@ mod tests {
     #[test]
     fn it_survives_the_process_and_a_torn_file() {
         let link = Entry {
-            what: What::Link("a/x".into()),
+            what: What::Link("a/x"),
             ..file("l", 1)
         };
         let base = Base {
             reference: "llmdev.local/a/b:c".into(),
-            recipe: [7; 32],
+            recipe: [7; 16],
             context: Arc::new(Context {
                 root: "/r".into(),
-                entries: vec![folder("a"), file("a/x", 1), link],
+                entries: [folder("a"), file("a/x", 1), link].into_iter().collect(),
             }),
         };
         let outer = tempfile::tempdir().unwrap();
@@ -336,21 +338,17 @@ mod tests {
         prop::collection::btree_map(name.prop_map(|name| format!("{name}.f")), 0..3_u8, 0..9)
     }
 
-    fn entries(tree: &BTreeMap<String, u8>) -> Vec<Entry> {
-        let mut all: Vec<Entry> = tree
+    fn entries(tree: &BTreeMap<String, u8>) -> Vec<Entry<&str>> {
+        let mut all: Vec<Entry<&str>> = tree
             .iter()
             .map(|(path, content)| file(path, *content))
             .collect();
-        let folders: std::collections::BTreeSet<String> = tree
+        let folders: std::collections::BTreeSet<&str> = tree
             .keys()
-            .flat_map(|path| {
-                path.match_indices('/')
-                    .map(|(at, _)| path[..at].to_owned())
-                    .collect::<Vec<_>>()
-            })
+            .flat_map(|path| path.match_indices('/').map(|(at, _)| &path[..at]))
             .collect();
-        all.extend(folders.iter().map(|path| folder(path)));
-        all.sort_by(|a, b| in_walk(&a.path, &b.path));
+        all.extend(folders.into_iter().map(folder));
+        all.sort_by(|a, b| in_walk(a.path, b.path));
         all
     }
 

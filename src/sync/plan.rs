@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::base::{Changed, Now, in_walk};
+use super::base::{Changed, Now};
 use super::rules::Rules;
-use crate::build::context::{Context, What};
+use crate::build::context::Context;
 use crate::build::digests::Digest;
+use crate::build::entries::What;
 use crate::stack::SyncAfter;
 
 /// One file that is not as in the image.
@@ -59,7 +60,7 @@ pub struct Had {
 }
 
 /// The digest of a file that was sent, or not: no content has it.
-pub const UNKNOWN: Option<Digest> = Some([0; 32]);
+pub const UNKNOWN: Option<Digest> = Some([0; 16]);
 
 /// What a container was sent, by where it is in the container.
 pub type Record = BTreeMap<String, Had>;
@@ -117,14 +118,11 @@ impl Wanted {
     }
 
     fn now(&self, path: &str) -> Option<Now> {
-        let entries = &self.context.entries;
-        let at = entries
-            .binary_search_by(|entry| in_walk(&entry.path, path))
-            .ok()?;
-        match &entries[at].what {
+        let entry = self.context.entries.find(path)?;
+        match entry.what {
             What::File { digest, .. } => Some(Now {
-                digest: *digest,
-                mode: entries[at].mode,
+                digest,
+                mode: entry.mode,
             }),
             _ => None,
         }
@@ -134,24 +132,24 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::context::Entry;
+    use crate::build::entries::Entry;
 
     fn wanted(files: &[(&str, u8)], items: &[(&str, Option<u8>)]) -> Wanted {
-        let entry = |(path, content): &(&str, u8)| Entry {
-            path: (*path).into(),
+        let entries = files.iter().map(|(path, content)| Entry {
+            path,
             mode: 0o644,
             mtime_ns: 0,
             what: What::File {
                 size: 1,
-                digest: [*content; 32],
+                digest: [*content; 16],
             },
-        };
+        });
         let item = |(path, content): &(&str, Option<u8>)| Item {
             source: (*path).into(),
             dest: format!("/{path}"),
             container: None,
             now: content.map(|content| Now {
-                digest: [content; 32],
+                digest: [content; 16],
                 mode: 0o644,
             }),
             after: SyncAfter::Nothing,
@@ -162,7 +160,7 @@ mod tests {
             items: items.iter().map(item).collect(),
             context: Arc::new(Context {
                 root: "/".into(),
-                entries: files.iter().map(entry).collect(),
+                entries: entries.collect(),
             }),
             rules: Rules::none(),
             ports: Vec::new(),

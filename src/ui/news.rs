@@ -42,16 +42,30 @@ impl News {
                 lines.push(format!("{} {} is not up", paint(BAD, "✗"), row.name));
                 lines
             }
-            Phase::Ready => vec![format!("{} {} is ready", paint(GOOD, "✓"), row.name)],
+            Phase::Ready => vec![format!(
+                "{} {} is ready{}",
+                paint(GOOD, "✓"),
+                row.name,
+                held(row)
+            )],
             phase => vec![format!("{}: {}", row.name, word(phase))],
         }
     }
+}
+
+/// What held its start, if anything did: `, held by …`.
+fn held(row: &ServiceStatus) -> String {
+    let mut held = row.timings.iter().filter_map(|one| one.held.as_ref());
+    held.next()
+        .map(|why| format!(", held by {why}"))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Failure;
+    use crate::event::Timing;
 
     #[test]
     fn a_rebuild_is_told_from_its_beginning_to_its_end() {
@@ -64,11 +78,14 @@ mod tests {
             Phase::Failed,
             Phase::Building,
             Phase::Ready,
+            Phase::Building,
+            Phase::Ready,
         ] {
             let mut row = ServiceStatus {
                 name: "api".to_owned(),
                 phase,
                 ready: false,
+                older: false,
                 reason: None,
                 image: None,
                 pods: Vec::new(),
@@ -77,6 +94,15 @@ mod tests {
                 failure: None,
                 timings: Vec::new(),
             };
+            // The last one.
+            row.timings = (told.len() > 6)
+                .then(|| Timing {
+                    stage: "start".to_owned(),
+                    ms: 21_000,
+                    held: Some("minReadySeconds of 20".to_owned()),
+                })
+                .into_iter()
+                .collect();
             row.failure = (phase == Phase::Failed).then(|| {
                 Failure::failed("building api failed").detail(["api/Dockerfile:2: error: RUN make"])
             });
@@ -100,6 +126,8 @@ mod tests {
                 "✗ api is not up",
                 "api: building",
                 "✓ api is ready",
+                "api: building",
+                "✓ api is ready, held by minReadySeconds of 20",
             ]
         );
     }

@@ -1,7 +1,7 @@
 //! The tables: where the services are, and how they are.
 
 use super::{BAD, FAINT, STRONG, WARN, duration, paint, sign, word};
-use crate::event::{ForwardStatus, ServiceStatus, Status};
+use crate::event::{ForwardStatus, ServiceStatus, Status, Timing};
 
 /// Rows with columns as wide as their widest cell; the last one as it is. Cells are plain, `paint` colours them after
 /// they were padded.
@@ -114,11 +114,15 @@ pub fn services(status: &Status) -> Vec<String> {
 }
 
 fn row(service: &ServiceStatus) -> Vec<String> {
-    let ready = service.pods.iter().filter(|pod| pod.ready).count();
-    let restarts: u32 = service.pods.iter().map(|pod| pod.restarts).sum();
+    let pods: Vec<_> = service
+        .pods
+        .iter()
+        .filter(|pod| !pod.is_stopping())
+        .collect();
+    let ready = pods.iter().filter(|pod| pod.ready).count();
+    let restarts: u32 = pods.iter().map(|pod| pod.restarts).sum();
     let addresses: Vec<_> = service.forwards.iter().map(address).collect();
-    let serving = service.ready && service.phase != crate::event::Phase::Ready;
-    let reason = match (&service.reason, serving) {
+    let reason = match (&service.reason, service.older) {
         (Some(reason), true) => format!("{reason} (the older version serves)"),
         (Some(reason), false) => reason.clone(),
         (None, true) => "the older version serves".to_owned(),
@@ -134,7 +138,7 @@ fn row(service: &ServiceStatus) -> Vec<String> {
         service.name.clone(),
         word(service.phase).to_owned(),
         age(service),
-        format!("{ready}/{}", service.pods.len()),
+        format!("{ready}/{}", pods.len()),
         restarts.to_string(),
         addresses.join(", "),
         said,
@@ -154,17 +158,7 @@ fn age(service: &ServiceStatus) -> String {
 pub fn timings(status: &Status) -> Vec<String> {
     let mut rows = vec![vec!["SERVICE".to_owned(), "STAGES".to_owned()]];
     for service in &status.services {
-        let stages: Vec<_> = service
-            .timings
-            .iter()
-            .map(|timing| {
-                format!(
-                    "{} {}",
-                    timing.stage,
-                    duration(std::time::Duration::from_millis(timing.ms))
-                )
-            })
-            .collect();
+        let stages: Vec<_> = service.timings.iter().map(stage).collect();
         rows.push(vec![service.name.clone(), stages.join(", ")]);
     }
     aligned(&rows, |row, column, cell| match (row, column) {
@@ -172,4 +166,72 @@ pub fn timings(status: &Status) -> Vec<String> {
         (_, 0) => paint(STRONG, cell),
         _ => cell.to_owned(),
     })
+}
+
+/// `start 21.0 s (held by …)`.
+fn stage(timing: &Timing) -> String {
+    let time = duration(std::time::Duration::from_millis(timing.ms));
+    match &timing.held {
+        Some(held) => format!("{} {time} (held by {held})", timing.stage),
+        None => format!("{} {time}", timing.stage),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::PodStatus;
+
+    fn pod(status: &str, ready: bool) -> PodStatus {
+        PodStatus {
+            name: "web-1".into(),
+            status: status.into(),
+            ready,
+            restarts: 1,
+            node: None,
+        }
+    }
+
+    fn web() -> ServiceStatus {
+        let row = serde_json::json!({"name": "web", "phase": "starting", "ready": true, "pods": [], "forwards": [],
+            "since": chrono::Utc::now()});
+        serde_json::from_value(row).unwrap()
+    }
+
+    #[test]
+    fn pods_that_stop_do_not_count() {
+        let table: &[(&[PodStatus], [&str; 2])] = &[
+            (&[], ["0/0", "0"]),
+            (
+                &[pod("Running", true), pod("Terminating", false)],
+                ["1/1", "1"],
+            ),
+            (&[pod("Running", true), pod("Pending", false)], ["1/2", "2"]),
+        ];
+        for (pods, expected) in table {
+            let cells = row(&ServiceStatus {
+                pods: pods.to_vec(),
+                ..web()
+            });
+            assert_eq!(cells[4..6], *expected);
+        }
+    }
+
+    #[test]
+    fn an_older_version_is_said_to_serve_where_there_is_one() {
+        let why = Some("1 of 2 pods ready".to_owned());
+        for (older, reason, expected) in [
+            (false, why.clone(), "1 of 2 pods ready"),
+            (true, why, "1 of 2 pods ready (the older version serves)"),
+            (true, None, "the older version serves"),
+            (false, None, ""),
+        ] {
+            let cells = row(&ServiceStatus {
+                older,
+                reason,
+                ..web()
+            });
+            assert_eq!(cells.last().unwrap(), expected);
+        }
+    }
 }

@@ -46,7 +46,8 @@ pub struct View {
     pub services: Objects<Service>,
     /// Where Services lead; they carry the labels of their Service.
     pub slices: Objects<EndpointSlice>,
-    /// Failed probes and mounts of any pods in the namespaces watched; events carry no labels.
+    /// Failed probes and mounts of any pods, and volumes that cannot be made for claims, in the namespaces watched;
+    /// events carry no labels.
     pub warnings: Objects<Event>,
 }
 

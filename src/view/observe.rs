@@ -95,12 +95,16 @@ fn of_note() -> watcher::Config {
     watcher::Config::default().fields("type=Warning")
 }
 
-/// What changes how a pod is judged.
+/// What changes how a pod or a claim is judged.
 fn is_of_note(event: &mut Warning) -> bool {
-    let pod = event.involved_object.kind.as_deref() == Some("Pod");
     event.source = None;
     event.first_timestamp = None;
-    pod && matches!(event.reason.as_deref(), Some("Unhealthy" | "FailedMount"))
+    let kind = event.involved_object.kind.as_deref();
+    match event.reason.as_deref() {
+        Some("Unhealthy" | "FailedMount") => kind == Some("Pod"),
+        Some("ProvisioningFailed") => kind == Some("PersistentVolumeClaim"),
+        _ => false,
+    }
 }
 
 /// Which ReplicaSet is the newest needs no pod template, and there are many old ones.

@@ -104,3 +104,38 @@ fn talker(version: &str, words: &str) -> crate::journey::Service {
 fn is(status: &Status, service: &str, phase: Phase) -> bool {
     row(status, service).is_some_and(|row| row.phase == phase)
 }
+
+#[test]
+fn what_holds_a_rollout_is_said_with_a_way_out() {
+    let probe = |delay: u32| json!({"httpGet": {"path": "/", "port": 8080}, "initialDelaySeconds": delay, "periodSeconds": 1});
+    let held = "the readinessProbe of web, first asked after 6 s; `dev: {fastRollout: true}` shortens that";
+    let mut stack = Stack::new();
+    stack.has(web("web").that_says("one").with("readinessProbe", probe(6)));
+    stack.up().went_well();
+    let mut events = stack.events();
+    stack.write("web/index.html", "two");
+    events.until("the edit is built", |status| {
+        status.services[0].phase != Phase::Ready
+    });
+    let status = events.until("it is ready again", |status| {
+        status.services[0].phase == Phase::Ready
+    });
+    let start = |status: &Status| {
+        let timings = status.services[0].timings.iter();
+        timings
+            .filter_map(|one| one.held.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(start(&status), [held]);
+    let shown = stack.run(&["status", "--timings"]).ends().went_well().out;
+    assert!(shown.contains(&format!("(held by {held})")), "{shown}");
+
+    let quick = web("web").with("readinessProbe", probe(6));
+    stack.has(
+        quick
+            .that_says("two")
+            .with_key("dev", json!({"fastRollout": true})),
+    );
+    stack.up().went_well();
+    assert_eq!(start(&stack.status()), [""; 0]);
+}

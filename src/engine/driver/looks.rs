@@ -11,6 +11,7 @@ use crate::error::{Failure, Kind};
 use crate::event::{Level, Phase, ServiceStatus, Status, Timing};
 use crate::ready;
 use crate::ready::Readiness;
+use crate::view::View;
 
 impl Driver {
     /// Tells the machine what the cluster says of each service that is applied, where that is news.
@@ -43,11 +44,30 @@ impl Driver {
                     .get_mut(&service)
                     .and_then(|extra| extra.starting.take());
                 if let Some(began) = began {
-                    self.took(&service, "start", began.elapsed());
+                    self.started(&service, &view, began.elapsed());
                 }
             }
             self.give(Input::Readiness { service, readiness });
         }
+    }
+
+    /// A service that was applied so long ago has become ready.
+    fn started(&mut self, service: &str, view: &View, time: Duration) {
+        let stack = self.current.as_ref().map(|current| &current.stack);
+        let id = stack.and_then(|stack| stack.find(service));
+        let fast = stack
+            .zip(id)
+            .is_some_and(|(stack, id)| stack.service(id).fast_rollout);
+        let applied = k8s_openapi::jiff::Timestamp::now() - time;
+        let held = self
+            .applied
+            .get(service)
+            .and_then(|(target, _)| ready::held(view, target, applied))
+            .map(|held| match fast {
+                true => held,
+                false => format!("{held}; `dev: {{fastRollout: true}}` shortens that"),
+            });
+        self.took(service, "start", time).held = held;
     }
 
     /// Deletes a pod that is in its successor's way, once.
@@ -88,16 +108,17 @@ impl Driver {
         self.said_unreachable = unreachable.is_some();
     }
 
-    pub(super) fn took(&mut self, service: &str, stage: &str, time: Duration) {
+    pub(super) fn took(&mut self, service: &str, stage: &str, time: Duration) -> &mut Timing {
         let timings = &mut self.extra.entry(service.to_owned()).or_default().timings;
-        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        match timings.iter_mut().find(|one| one.stage == stage) {
-            Some(timing) => timing.ms = ms,
-            None => timings.push(Timing {
-                stage: stage.to_owned(),
-                ms,
-            }),
-        }
+        let timing = Timing {
+            stage: stage.to_owned(),
+            ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+            held: None,
+        };
+        let at = timings.iter().position(|one| one.stage == stage);
+        let at = at.unwrap_or(timings.len());
+        timings.splice(at..timings.len().min(at + 1), [timing]);
+        &mut timings[at]
     }
 
     /// Tells subscribers of every row that has changed.
@@ -152,6 +173,12 @@ impl Driver {
             let view = world.views.borrow();
             status.pods = rows::pods(&view, &row.name);
             status.ready = ready::serving(&view, &row.name) || row.phase == Phase::Ready;
+            let newest = self.applied.get(&row.name).filter(|_| row.current);
+            let older = match newest {
+                Some((target, _)) => ready::older_serves(&view, target),
+                None => ready::serving(&view, &row.name),
+            };
+            status.older = older && row.phase != Phase::Ready;
             status.forwards = world
                 .forwards
                 .status()

@@ -346,7 +346,9 @@ impl Driver {
                 service,
                 stage,
                 time,
-            } => self.took(&service, stage, time),
+            } => {
+                self.took(&service, stage, time);
+            }
             Report::Says {
                 service,
                 generation,

@@ -1,6 +1,7 @@
 //! Readiness by tables of hand-made objects, and by properties.
 
 mod fixtures;
+mod hold;
 mod pods;
 mod properties;
 mod workloads;

@@ -373,3 +373,98 @@ fn an_incomplete_view_says_nothing() {
     let why = "the cluster does not answer: Connection refused";
     assert_eq!(readiness(&view, &Target::default(), now()), waiting(why));
 }
+
+#[test]
+fn a_storage_class_that_is_not_there_fails_at_once() {
+    let claim = |phase: &str, uid: &str| {
+        let spec = json!({"storageClassName": "fast"});
+        with(
+            object(
+                "PersistentVolumeClaim",
+                "data",
+                spec,
+                json!({"phase": phase}),
+            ),
+            "/metadata/uid",
+            json!(uid),
+        )
+    };
+    let event = |uid: &str, message: &str| {
+        json!({
+            "kind": "Event",
+            "metadata": {"name": "data.1", "namespace": "shop"},
+            "involvedObject": {"kind": "PersistentVolumeClaim", "namespace": "shop", "name": "data", "uid": uid},
+            "reason": "ProvisioningFailed", "message": message,
+        })
+    };
+    let mut unscheduled = pod("web-new", json!({}));
+    unscheduled["spec"]
+        .as_object_mut()
+        .unwrap()
+        .remove("nodeName");
+    unscheduled["spec"]["volumes"] =
+        json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
+    unscheduled["status"] = json!({"phase": "Pending", "conditions": [{
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+        "message": "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+    }]});
+    let missing = "storageclass.storage.k8s.io \"fast\" not found";
+    let failed = "failed: volume claim data: the cluster has no storage class fast";
+    let waits = "waiting: waiting for volume claim data to be bound";
+    for (phase, uid, message, expected) in [
+        ("Pending", "a", missing, failed),
+        // Of an older claim of the same name.
+        ("Pending", "b", missing, waits),
+        ("Pending", "a", "the disk array is busy", waits),
+        // It was made after all.
+        ("Bound", "a", missing, waits),
+    ] {
+        let objects = [
+            deployment(
+                1,
+                json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}),
+            ),
+            replica_set("new", "2", 0),
+            of_set(unscheduled.clone(), "new"),
+            claim(phase, "a"),
+            event(uid, message),
+        ];
+        let said = said(&objects);
+        assert!(said.starts_with(expected), "{phase} {uid}: {said}");
+    }
+}
+
+#[test]
+fn an_older_version_serves_only_where_there_is_one() {
+    let status = json!({"observedGeneration": 1, "replicas": 2, "updatedReplicas": 1});
+    let sets = || {
+        vec![
+            deployment(2, status.clone()),
+            replica_set("new", "2", 1),
+            replica_set("old", "1", 1),
+        ]
+    };
+    let of_revision = |name: &str, revision: &str| {
+        let mut pod = owned(ready_pod(name), "StatefulSet", "db");
+        pod["metadata"]["labels"]["controller-revision-hash"] = json!(revision);
+        pod
+    };
+    let set = || {
+        stateful_set(
+            2,
+            json!({"observedGeneration": 1, "replicas": 2, "updateRevision": "b"}),
+        )
+    };
+    for (mut objects, pod, older) in [
+        (sets(), of_set(ready_pod("web-1"), "new"), false),
+        (sets(), of_set(ready_pod("web-1"), "old"), true),
+        (sets(), of_set(pod("web-1", ended(1, 0)), "old"), false),
+        (vec![set()], of_revision("db-0", "b"), false),
+        (vec![set()], of_revision("db-0", "a"), true),
+    ] {
+        objects.push(pod);
+        let view = view(&objects);
+        let found = crate::ready::older_serves(&view, &Target::of(&view, "web"));
+        assert_eq!(found, older, "{objects:#?}");
+    }
+}
