@@ -11,7 +11,7 @@ pub mod dockerignore;
 pub mod ensure;
 pub mod plan;
 
-mod credentials;
+pub(crate) mod credentials;
 mod endpoint;
 mod explain;
 mod filesync;

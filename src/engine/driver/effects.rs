@@ -1,6 +1,7 @@
 //! What the machine decides, done: each effect is a task that reports back.
 
 use super::{Driver, Report};
+use crate::cluster::registry;
 use crate::engine::machine::{Input, Stage};
 use crate::engine::stages::Built;
 use crate::engine::world::World;
@@ -41,6 +42,14 @@ impl Driver {
                 hooks::run(&stack, &stack.hooks.before_build, "beforeBuild").await?;
             }
             let (forwards, synced) = (reports.clone(), reports.clone());
+            let prepare = |registry| {
+                let (stack, planner) = (Arc::clone(&stack), Arc::clone(&planner));
+                prepare::prepare(stack, planner, &state, Some(bases.clone()), registry)
+            };
+            let likely = match &world {
+                Some(world) => world.registry(&stack.cluster),
+                None => registry::choose(stack.cluster.registry.as_deref(), true, None),
+            };
             let connect = async {
                 match world {
                     Some(world) => {
@@ -58,10 +67,12 @@ impl Driver {
                     }
                 }
             };
-            let (world, mut prepared) = tokio::try_join!(
-                connect,
-                prepare::prepare(Arc::clone(&stack), planner, &state, Some(bases))
-            )?;
+            let (world, mut prepared) = tokio::try_join!(connect, prepare(likely))?;
+            // Only the cluster knows what it announces, and images have that name.
+            let registry = world.registry(&stack.cluster);
+            if prepared.registry != registry {
+                prepared = prepare(registry).await?;
+            }
             prepared.settle_in(&world.facts(), &world.cluster.choice)?;
             Ok((world, Arc::new(prepared)))
         };
