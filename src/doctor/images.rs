@@ -81,25 +81,25 @@ fn into_nodes(nodes: usize, tried: Result<(), String>, beside: Option<Registry>)
     let (verdict, way) = match tried {
         Ok(()) => (
             Verdict::Good,
-            "go layer by layer, only those that are lacking".to_owned(),
+            "layer by layer, only what is lacking".to_owned(),
         ),
         Err(why) => (
             Verdict::Warning,
             format!(
-                "go by `docker save`, which is slower: Docker does not reach 127.0.0.1 of this machine ({why})"
+                "by `docker save`, which is slower: Docker does not reach 127.0.0.1 of this machine ({why})"
             ),
         ),
     };
     let nodes = match nodes {
-        0 => "into the nodes, when there are some".to_owned(),
-        1 => "into 1 node".to_owned(),
-        many => format!("into {many} nodes"),
+        0 => "the nodes that are yet to be made".to_owned(),
+        1 => "1 node".to_owned(),
+        many => format!("{many} nodes"),
     };
     let beside = beside.map_or_else(String::new, |registry| {
         let push = registry.push;
-        format!("; the registry {push}, which the cluster announces, is used when `cluster.registry` names it")
+        format!("; `cluster.registry: {push}` would push to the one that the cluster announces")
     });
-    Check::new("images", verdict, format!("{nodes} they {way}{beside}"))
+    Check::new("images", verdict, format!("put into {nodes} {way}{beside}"))
 }
 
 #[cfg(test)]
@@ -118,8 +118,8 @@ mod tests {
             pull: "localhost:5001".to_owned(),
             by: By::Cluster(None),
         };
-        insta::assert_snapshot!(said(1, Ok(()), None), @"");
-        insta::assert_snapshot!(said(3, Ok(()), Some(registry)), @"");
-        insta::assert_snapshot!(said(0, Err("connection refused"), None), @"");
+        insta::assert_snapshot!(said(1, Ok(()), None), @"Good put into 1 node layer by layer, only what is lacking");
+        insta::assert_snapshot!(said(3, Ok(()), Some(registry)), @"Good put into 3 nodes layer by layer, only what is lacking; `cluster.registry: localhost:5001` would push to the one that the cluster announces");
+        insta::assert_snapshot!(said(0, Err("connection refused"), None), @"Warning put into the nodes that are yet to be made by `docker save`, which is slower: Docker does not reach 127.0.0.1 of this machine (connection refused)");
     }
 }

@@ -276,8 +276,8 @@ mod tests {
     #[test]
     fn what_helps_an_image_goes_by_what_the_node_says() {
         let remedy = |message| image_remedy("r.example:5000/shop/api:0", "ErrImagePull", message);
-        insta::assert_snapshot!(remedy("http: server gave HTTP response to HTTPS client"), @"");
-        insta::assert_snapshot!(remedy("unexpected status: 401 Unauthorized"), @"");
-        insta::assert_snapshot!(remedy("r.example:5000/shop/api:0: not found"), @"");
+        insta::assert_snapshot!(remedy("http: server gave HTTP response to HTTPS client"), @"tell the nodes that it speaks plain HTTP: /etc/containerd/certs.d/r.example:5000/hosts.toml");
+        insta::assert_snapshot!(remedy("unexpected status: 401 Unauthorized"), @"the nodes need a login for r.example:5000: `imagePullSecrets` of the pod names one");
+        insta::assert_snapshot!(remedy("r.example:5000/shop/api:0: not found"), @"check the name, or get it with `docker pull r.example:5000/shop/api:0`: llmdev loads what Docker has");
     }
 }

@@ -81,7 +81,7 @@ pub async fn announced(context: &str) -> Result<Option<Announced>> {
 
 /// Why images cannot get into a cluster, and what would help. `announced` is what became of asking it for a registry.
 pub fn no_way(context: &str, announced: &Result<Option<Announced>>) -> Failure {
-    let failure = Failure::environment(format!(
+    let failure = Failure::config(format!(
         "images cannot be brought into the cluster {context}"
     ))
     .cause("its nodes are no containers of this Docker, and stack.yaml names no registry");
@@ -205,21 +205,30 @@ mod tests {
             let failure = no_way("prod", &announced);
             format!("{}\n{}", failure.line(), failure.remedy.unwrap_or_default())
         };
-        insta::assert_snapshot!(said(Ok(None)), @"");
+        insta::assert_snapshot!(said(Ok(None)), @"
+        images cannot be brought into the cluster prod: its nodes are no containers of this Docker, and stack.yaml names no registry: the cluster announces none
+        name one in stack.yaml that Docker may push to and the nodes can pull from: `cluster: { registry: host:port }`
+        ");
         let inside = Announced {
             host: None,
             help: Some("https://example.org/registry".to_owned()),
             ..announced()
         };
-        insta::assert_snapshot!(said(Ok(Some(inside))), @"");
-        insta::assert_snapshot!(said(Err(Failure::environment("it may not be asked"))), @"");
+        insta::assert_snapshot!(said(Ok(Some(inside))), @"
+        images cannot be brought into the cluster prod: its nodes are no containers of this Docker, and stack.yaml names no registry: the cluster announces one that is not reached from here
+        name one in stack.yaml that Docker may push to and the nodes can pull from: `cluster: { registry: host:port }`; what the cluster announces is explained at https://example.org/registry
+        ");
+        insta::assert_snapshot!(said(Err(Failure::environment("it may not be asked"))), @"
+        images cannot be brought into the cluster prod: its nodes are no containers of this Docker, and stack.yaml names no registry: it may not be asked
+        name one in stack.yaml that Docker may push to and the nodes can pull from: `cluster: { registry: host:port }`
+        ");
     }
 
     #[test]
     fn the_way_is_said_with_its_reason() {
         let announced = announced();
         let line = |named, announced| choose(named, false, announced).unwrap().line();
-        insta::assert_snapshot!(line(Some("r.example/me"), None), @"");
-        insta::assert_snapshot!(line(None, Some(&announced)), @"");
+        insta::assert_snapshot!(line(Some("r.example/me"), None), @"images are pushed to r.example/me, as `cluster.registry` says");
+        insta::assert_snapshot!(line(None, Some(&announced)), @"images are pushed to localhost:5001, which the cluster announces, since its nodes are not reached from Docker; the nodes call it registry:5000");
     }
 }

@@ -57,7 +57,7 @@ impl Registry {
                 status_code: 404, ..
             }) => Ok(()),
             Err(error) => {
-                Err(self.failure(format!("the registry {} cannot be used", self.push), &error))
+                Err(self.failure(format!("the registry {} cannot be used", self.push), error))
             }
         }
     }
@@ -75,9 +75,8 @@ impl Registry {
         name: &str,
         login: Option<DockerCredentials>,
     ) -> Result<()> {
-        let failed = |error: Error| {
-            self.failure(format!("cannot push {reference} to {}", self.push), &error)
-        };
+        let failed =
+            |error: Error| self.failure(format!("cannot push {reference} to {}", self.push), error);
         let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
         let _temporary = match name == reference {
             true => None,
@@ -95,14 +94,19 @@ impl Registry {
         Ok(())
     }
 
-    fn failure(&self, what: String, error: &Error) -> Failure {
+    fn failure(&self, what: String, error: Error) -> Failure {
         let said = match error {
-            Error::DockerResponseServerError { message, .. } => message.clone(),
-            Error::DockerStreamError { error } => error.clone(),
-            other => other.to_string(),
+            Error::DockerResponseServerError { message, .. } => message,
+            Error::DockerStreamError { error } => error,
+            error => {
+                return Failure::environment(what)
+                    .because(error)
+                    .remedy("is Docker running? `docker ps` tells");
+            }
         };
+        // What Docker says of a registry does not mend by itself: it is no failure that is tried again.
         let remedy = self.remedy(&said);
-        Failure::environment(what).cause(said).remedy(remedy)
+        Failure::failed(what).cause(said).remedy(remedy)
     }
 
     fn remedy(&self, said: &str) -> String {
