@@ -29,7 +29,8 @@ impl Driver {
             self.world.clone(),
             self.reports.clone(),
         );
-        let hooks_due = std::mem::take(&mut self.hooks_due);
+        // A change may cut this preparation short: another one looks at the cluster then, but runs no hook twice.
+        let (hooks_due, look_due) = (std::mem::take(&mut self.hooks_due), self.look_due);
         let bases = self.live.bases();
         let work = async move {
             let stack = tokio::task::spawn_blocking(move || stack::read(&file, profile.as_deref()));
@@ -53,7 +54,7 @@ impl Driver {
             let connect = async {
                 match world {
                     Some(world) => {
-                        if hooks_due {
+                        if look_due {
                             world.look_around().await;
                         }
                         Ok(world)
