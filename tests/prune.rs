@@ -68,6 +68,7 @@ impl Made {
         let needed: BTreeSet<String> = needed.iter().map(|one| (*one).clone()).collect();
         Wish {
             stack: self.stack.clone(),
+            registry: None,
             keep,
             needed,
             dry_run: false,

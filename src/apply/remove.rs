@@ -177,17 +177,22 @@ impl Applier {
             .map(|it| self.delete(it, DeleteParams::foreground()).boxed());
         let results: Vec<Result<()>> = super::at_once(deletes).await;
         results.into_iter().collect::<Result<()>>()?;
-        let mut kinds: BTreeMap<Arc<KindInfo>, BTreeMap<String, Target>> = BTreeMap::new();
+        // Apart by namespace: one's own may be all that one may watch.
+        let mut places: BTreeMap<_, BTreeMap<String, Target>> = BTreeMap::new();
         for it in objects {
             let uid = it.metadata.uid.clone().unwrap_or_default();
-            kinds
-                .entry(it.kind.clone())
+            places
+                .entry((it.kind.clone(), it.target.namespace.clone()))
                 .or_default()
                 .insert(uid, it.target.clone());
         }
         let selector = self.owner.selector();
-        let waits = kinds.into_iter().map(async |(kind, left)| {
-            let api = Api::all_with(self.client.clone(), &kind.resource());
+        let waits = places.into_iter().map(async |((kind, namespace), left)| {
+            let (client, resource) = (self.client.clone(), kind.resource());
+            let api = match &namespace {
+                Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+                None => Api::all_with(client, &resource),
+            };
             gone::wait_all(api, &selector, left, PATIENCE, went).await
         });
         try_join_all(waits).await?;

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bollard::auth::DockerCredentials;
 use bollard::grpc::build::moby::filesync::v1::auth_server::Auth;
 use bollard::grpc::build::moby::filesync::v1::{
     CredentialsRequest, CredentialsResponse, FetchTokenRequest, FetchTokenResponse,
@@ -15,6 +16,8 @@ use bollard::grpc::build::moby::filesync::v1::{
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 use tonic::{Request, Response, Status};
+
+use super::endpoint::Settings;
 
 /// Reads `config.json` in this folder each time it is asked, so that a `docker login` is noticed.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ const HUB: &str = "https://index.docker.io/v1/";
 
 impl Credentials {
     /// The login for a registry's host; none where there is none.
-    async fn find(&self, host: &str) -> Option<CredentialsResponse> {
+    pub async fn find(&self, host: &str) -> Option<CredentialsResponse> {
         let config: Config =
             serde_json::from_slice(&std::fs::read(self.config.join("config.json")).ok()?).ok()?;
         let key = if host == "registry-1.docker.io" {
@@ -73,6 +76,22 @@ impl Credentials {
             .1;
         login.response()
     }
+}
+
+/// The login for a registry's host, as Docker takes it with a push.
+pub async fn for_push(host: &str) -> Option<DockerCredentials> {
+    let config = Settings::of_process().config;
+    let found = Credentials { config }.find(host).await?;
+    let mut login = DockerCredentials {
+        serveraddress: Some(host.to_owned()),
+        ..DockerCredentials::default()
+    };
+    if found.username.is_empty() {
+        login.identitytoken = Some(found.secret);
+    } else {
+        (login.username, login.password) = (Some(found.username), Some(found.secret));
+    }
+    Some(login)
 }
 
 impl Login {

@@ -12,7 +12,7 @@ pub mod ensure;
 pub mod entries;
 pub mod plan;
 
-mod credentials;
+pub(crate) mod credentials;
 mod endpoint;
 mod explain;
 mod filesync;

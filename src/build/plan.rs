@@ -105,7 +105,8 @@ impl Planner {
             args.insert(arg.clone(), reference.clone());
         }
         let tag = tag(&spec, &args, &dockerfile, &context);
-        let reference = format!("{}{}:{tag}", prefix(&stack.name), repository(&spec.image));
+        let prefix = prefix(stack.cluster.registry.as_deref(), &stack.name);
+        let reference = format!("{prefix}{}:{tag}", repository(&spec.image));
         Ok(ImagePlan {
             service: id,
             name: name.clone(),
@@ -211,9 +212,9 @@ fn tag(
     hasher.finalize().to_hex()[..16].to_owned()
 }
 
-/// What the references of all images of a stack begin with.
-pub fn prefix(stack: &str) -> String {
-    format!("llmdev.local/{stack}/")
+/// What the references of all images of a stack begin with, where they are pulled from a registry and where not.
+pub fn prefix(registry: Option<&str>, stack: &str) -> String {
+    format!("{}/{stack}/", registry.unwrap_or("llmdev.local"))
 }
 
 /// An image's name as the path of a repository under llmdev's own.

@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Global, check_services, json, print};
 use crate::build::{Docker, Outcome, Planner};
+use crate::cluster::registry;
+use crate::engine::prepare;
 use crate::error::{Failure, Result};
 use crate::state::State;
 use crate::ui;
@@ -30,16 +32,18 @@ struct Image {
 }
 
 pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
-    let stack = Arc::new(global.stack()?);
+    let stack = global.stack()?;
+    let registry = registry::known(&stack).await;
+    let stack = Arc::new(prepare::named(stack, registry.as_ref()));
     check_services(&stack, &args.services)?;
     let state = State::of(&stack.root)?;
     let planner = Arc::new(Mutex::new(Planner::load(&state.digests())));
-    let plans = crate::engine::prepare::plan(Arc::clone(&stack), planner, state.digests()).await?;
+    let plans = prepare::plan(Arc::clone(&stack), planner, state.digests()).await?;
     let docker = Docker::connect().await?;
     let cancel = CancellationToken::new();
     let mut images = Vec::new();
     let mut interrupts = super::interrupts()?;
-    for plan in crate::engine::prepare::in_order(&stack, &plans, &args.services) {
+    for plan in prepare::in_order(&stack, &plans, &args.services) {
         let began = Instant::now();
         let built = docker.image_id(&plan.reference).await?.is_none();
         if built {

@@ -140,7 +140,7 @@ async fn without_daemon(global: &Global, query: LogQuery, mut printer: Printer) 
     let views = view::observe(
         cluster.client.clone(),
         &Owner::of(&stack),
-        Scope::AllNamespaces,
+        Scope::AllNamespaces(stack.namespace.clone()),
         cancel.clone(),
     );
     let mut lines = logs::stream(cluster.client, views, query, cancel)?;

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Global, json, print};
 use crate::build::{Docker, Planner};
 use crate::cluster::load::Loader;
-use crate::cluster::{self, node};
+use crate::cluster::{self, node, registry};
 use crate::engine::prepare;
 use crate::error::Result;
 use crate::prune::{self, KEEP, Pruned, Wish};
@@ -33,7 +33,9 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
-    let stack = Arc::new(global.stack()?);
+    let stack = global.stack()?;
+    let registry = registry::known(&stack).await;
+    let stack = Arc::new(prepare::named(stack, registry.as_ref()));
     let state = State::of(&stack.root)?;
     let planner = Arc::new(Mutex::new(Planner::load(&state.digests())));
     let (plans, docker) = tokio::try_join!(
@@ -43,6 +45,7 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
     let loader = loader(&docker, &stack, &state).await?;
     let wish = Wish {
         stack: stack.name.clone(),
+        registry: registry.map(|registry| registry.pull),
         keep: args.keep,
         needed: prune::needed(&plans, &stack, &state),
         dry_run: args.dry_run,

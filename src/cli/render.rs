@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Global, print};
 use crate::build::Planner;
+use crate::cluster::registry;
 use crate::engine::prepare;
 use crate::error::Result;
 use crate::render;
@@ -14,9 +15,10 @@ pub(super) const HELP: &str = "Example:
 
 pub(super) async fn run(global: &Global) -> Result<()> {
     let stack = Arc::new(global.stack()?);
+    let registry = registry::known(&stack).await;
     let state = State::of(&stack.root)?;
     let planner = Arc::new(Mutex::new(Planner::load(&state.digests())));
-    let prepared = prepare::prepare(stack, planner, &state, None).await?;
+    let prepared = prepare::prepare(stack, planner, &state, None, registry).await?;
     prepared
         .rendered
         .notes

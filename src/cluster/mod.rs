@@ -9,6 +9,7 @@ mod door;
 pub mod load;
 pub mod minikube;
 pub mod node;
+pub mod registry;
 pub mod room;
 
 use std::time::Duration;

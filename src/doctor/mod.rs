@@ -2,6 +2,7 @@
 
 mod cluster;
 mod docker;
+mod images;
 mod limits;
 mod ports;
 mod programs;
@@ -103,14 +104,15 @@ pub async fn examine(stack: Result<Stack>) -> Vec<Check> {
         }
         checks
     };
-    let (docker, programs, cluster, limits, rest) = tokio::join!(
+    let (docker, programs, cluster, images, limits, rest) = tokio::join!(
         in_time("docker", docker::check()),
         in_time("programs", programs::check(stack)),
         in_time("cluster", cluster::check(stack)),
+        in_time("images", images::check(stack)),
         in_time("limits", limits::check(stack)),
         daemon_and_ports,
     );
-    [vec![about], docker, programs, cluster, limits, rest].concat()
+    [vec![about], docker, programs, cluster, images, limits, rest].concat()
 }
 
 /// What a check gives that did not come to its end.

@@ -79,6 +79,7 @@ impl Bases {
             .get(&service.name)
             .filter(|_| !service.sync.is_empty());
         let base = base
+            .filter(|base| same_repository(&base.reference, &plan.reference))
             .filter(|_| !self.blocked.contains(&service.name))
             .ok_or_else(String::new)?;
         let rules = Rules::of(&service.sync, plan);
@@ -110,6 +111,12 @@ fn is_shared(stack: &Stack, id: ServiceId) -> bool {
     builds.into_iter().any(|build| {
         build.requires.values().any(|&needed| needed == id) || Some(&build.image) == image
     })
+}
+
+/// Another registry has not got the image that a service has.
+fn same_repository(a: &str, b: &str) -> bool {
+    let repository = |reference: &str| reference.rsplit_once(':').map(|(name, _)| name.to_owned());
+    repository(a) == repository(b)
 }
 
 /// What a look at a few build contexts came to.

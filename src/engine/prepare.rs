@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::apply::{self, Skipped};
 use crate::build::{ImagePlan, Planner};
 use crate::cluster::Choice;
+use crate::cluster::registry::Registry;
 use crate::cluster::room::{self, Facts};
 use crate::error::{Failure, Result};
 use crate::owner::Owner;
@@ -31,17 +32,20 @@ const GATED: [&str; 7] = [
 /// One reading of all that the stack is made of.
 #[derive(Debug)]
 pub struct Prepared {
-    /// `stack.yaml` as it was.
+    /// `stack.yaml` as it was; its registry as the nodes call it.
     pub stack: Arc<Stack>,
     /// The image of each service that has a build.
     pub plans: BTreeMap<ServiceId, Arc<ImagePlan>>,
     /// The services that keep the image they have, and hold newer files beside it. Their plans have that image's name.
     pub synced: BTreeMap<ServiceId, Synced>,
+    /// Where the images are pushed to, unless they are put into the nodes.
+    pub registry: Option<Registry>,
     /// The objects.
     pub rendered: Rendered,
 }
 
-/// Reads the build contexts and renders the manifests. With `bases`, services may keep the image that they have.
+/// Reads the build contexts and renders the manifests. With `bases`, services may keep the image that they have. With a
+/// registry, images are named as the nodes call it.
 ///
 /// # Errors
 /// When something of it cannot be read, or is wrong.
@@ -50,7 +54,9 @@ pub async fn prepare(
     planner: Arc<Mutex<Planner>>,
     state: &State,
     bases: Option<Bases>,
+    registry: Option<Registry>,
 ) -> Result<Prepared> {
+    let stack = Arc::new(named(Stack::clone(&stack), registry.as_ref()));
     let mut plans = plan(Arc::clone(&stack), planner, state.digests()).await?;
     let synced = bases
         .map(|bases| bases.pin(&stack, &mut plans))
@@ -64,8 +70,15 @@ pub async fn prepare(
         stack,
         plans,
         synced,
+        registry,
         rendered,
     })
+}
+
+/// A stack whose images have the name of a registry, or the one that they have where there is none.
+pub fn named(mut stack: Stack, registry: Option<&Registry>) -> Stack {
+    stack.cluster.registry = registry.map(|registry| registry.pull.clone());
+    stack
 }
 
 /// Reads the build contexts. `memory` is where digests of files are remembered.
@@ -282,6 +295,7 @@ mod tests {
                 stack: Arc::new(stack.unwrap()),
                 plans: BTreeMap::new(),
                 synced: BTreeMap::new(),
+                registry: None,
                 rendered: Rendered {
                     objects: vec![workload.clone(), other.clone()],
                     workloads: BTreeMap::from([(ServiceId(0), 0)]),

@@ -56,7 +56,7 @@ pub async fn status_without_daemon(stack: &Stack) -> Result<Status> {
     let mut views = view::observe(
         cluster.client,
         &Owner::of(stack),
-        Scope::AllNamespaces,
+        Scope::AllNamespaces(stack.namespace.clone()),
         cancel,
     );
     let view = match views

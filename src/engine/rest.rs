@@ -110,6 +110,7 @@ async fn make_room(
     );
     let wish = Wish {
         stack: prepared.stack.name.clone(),
+        registry: prepared.registry.as_ref().map(|it| it.pull.clone()),
         keep: KEEP,
         needed,
         dry_run: false,

@@ -8,8 +8,9 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{self, Applied, Conflicts};
-use crate::build::{ImagePlan, Outcome};
+use crate::build::{ImagePlan, Outcome, credentials};
 use crate::cluster::load::{LoadReport, Loader, Way};
+use crate::cluster::registry::Registry;
 use crate::error::{Failure, Kind, Result};
 use crate::event::Level;
 use crate::ready;
@@ -47,9 +48,15 @@ pub enum Built {
 /// Builds the service's image and those that it requires, unless Docker has them.
 ///
 /// # Errors
-/// When a build fails.
+/// When a build fails, or its image could not get into the cluster.
 pub async fn build(context: &Context) -> Result<Built> {
     let _kept = context.world.images.read().await;
+    if context.prepared.plans.contains_key(&context.service)
+        && context.prepared.registry.is_none()
+        && context.world.loader.is_none()
+    {
+        return Err(context.world.no_way());
+    }
     match context.prepared.plans.get(&context.service) {
         Some(plan) if context.prepared.synced.contains_key(&context.service) => {
             // The files are newer than the image: it cannot be built from them.
@@ -129,13 +136,20 @@ impl BuildLog {
     }
 }
 
-/// Gets the service's images into the nodes: its own, and those from upstream that Docker has.
+/// Gets the service's images into the nodes: its own, and those from upstream that Docker has. Where there is a
+/// registry, its own goes there, and the nodes pull what they need.
 ///
 /// # Errors
 /// When its own image cannot be brought in.
 pub async fn load(context: &Context) -> Result<()> {
     let world = &context.world;
     let _kept = world.images.read().await;
+    if let Some(registry) = &context.prepared.registry {
+        return push(context, registry).await;
+    }
+    let Some(loader) = &world.loader else {
+        return Ok(());
+    };
     let mut images: Vec<String> = context
         .prepared
         .plans
@@ -149,22 +163,26 @@ pub async fn load(context: &Context) -> Result<()> {
             images.push(image);
         }
     }
-    match &world.loader {
-        Some(loader) if !images.is_empty() => {
-            let report = loader.load(&images, &context.cancel).await?;
-            say_way(context, loader, &report);
-            Ok(())
-        }
-        None if context.prepared.plans.contains_key(&context.service) => Err(Failure::new(
-            Kind::Environment,
-            format!(
-                "images cannot be brought into the nodes of {}",
-                world.cluster.choice.context
-            ),
-        )
-        .remedy("use kind or minikube")),
-        _ => Ok(()),
+    if !images.is_empty() {
+        let report = loader.load(&images, &context.cancel).await?;
+        say_way(context, loader, &report);
     }
+    Ok(())
+}
+
+async fn push(context: &Context, registry: &Registry) -> Result<()> {
+    let Some(plan) = context.prepared.plans.get(&context.service) else {
+        return Ok(());
+    };
+    let login = credentials::for_push(registry.host()).await;
+    let docker = context.world.docker.api();
+    registry
+        .push(docker, &plan.reference, login, &context.cancel)
+        .await?;
+    if context.world.says_way() {
+        context.bus.note(Level::Info, None, registry.line());
+    }
+    Ok(())
 }
 
 /// Says once why images take the slower way, where that will not change by itself.
@@ -172,7 +190,7 @@ fn say_way(context: &Context, loader: &Loader, report: &LoadReport) {
     let Some(why) = loader.cannot_push() else {
         return;
     };
-    if matches!(report.way, Some(Way::Save { .. })) && context.world.says_slow() {
+    if matches!(report.way, Some(Way::Save { .. })) && context.world.says_way() {
         let line = format!("images are loaded by `docker save`, which is slower: {why}");
         context.bus.note(Level::Info, None, line);
     }

@@ -16,13 +16,14 @@ use crate::build::Docker;
 use crate::cluster::agent::Agents;
 use crate::cluster::load::Loader;
 use crate::cluster::node::{self, Node};
+use crate::cluster::registry::{self, Announced, Registry};
 use crate::cluster::room::Facts;
 use crate::cluster::{self, Cluster};
 use crate::error::{Failure, Result};
 use crate::event::Level;
 use crate::forward::{Dialer, ForwardChange, Forwards, TcpDial};
 use crate::owner::Owner;
-use crate::stack::Stack;
+use crate::stack::{ClusterSpec, Stack};
 use crate::state::State;
 use crate::sync::{Keeper, Means, Said};
 use crate::view::{self, Scope, Views};
@@ -44,14 +45,14 @@ pub struct World {
     pub views: Views,
     /// The local ports.
     pub forwards: Forwards,
-    /// Gets images into the nodes; none where the nodes need no loading.
+    /// Gets images into the nodes; none where Docker does not reach them.
     pub loader: Option<Loader>,
     /// Gets files into containers.
     pub keeper: Keeper,
     /// Read while images are built and loaded, written while old ones are removed.
     pub images: tokio::sync::RwLock<()>,
-    /// Whether it was said since the last `up` that images get in the slower way.
-    said_slow: AtomicBool,
+    /// Whether it was said since the last `up` which way images take.
+    said_way: AtomicBool,
     /// What was said since the last `up` of kinds that the cluster does not know.
     said_unknown: Mutex<Option<String>>,
     /// A build that waits for its turn.
@@ -60,6 +61,8 @@ pub struct World {
     building: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// What the cluster had when it was last asked.
     facts: Mutex<Arc<Facts>>,
+    /// What it then said of a registry.
+    announced: Mutex<Result<Option<Announced>>>,
     owner: Owner,
     _end: tokio_util::sync::DropGuard,
 }
@@ -84,11 +87,13 @@ impl World {
         let owner = Owner::of(stack);
         let end = CancellationToken::new();
         let client = cluster.client.clone();
-        let views = view::observe(client.clone(), &owner, Scope::AllNamespaces, end.clone());
+        let scope = Scope::AllNamespaces(stack.namespace.clone());
+        let views = view::observe(client.clone(), &owner, scope, end.clone());
         let applier = Applier::new(client.clone(), owner.clone(), &stack.namespace, &state.dir);
         let nodes = node::of(docker.api(), &cluster.choice.flavor);
-        let (facts, nodes) = tokio::join!(Facts::ask(&client, &owner), nodes);
-        let (loader, agents, dialer) = match nodes? {
+        let (facts, announced, nodes) =
+            tokio::join!(Facts::ask(&client, &owner), Announced::ask(&client), nodes);
+        let (loader, agents, dialer) = match nodes?.filter(|nodes| !nodes.is_empty()) {
             Some(nodes) => {
                 let agents = Arc::new(agents(docker.api(), &nodes)?);
                 start_agents(&agents, &nodes, &end);
@@ -111,19 +116,32 @@ impl World {
             loader,
             keeper,
             images: tokio::sync::RwLock::default(),
-            said_slow: AtomicBool::new(false),
+            said_way: AtomicBool::new(false),
             said_unknown: Mutex::default(),
             turns: Semaphore::new(BUILDS),
             building: tokio::sync::Mutex::default(),
             facts: Mutex::new(Arc::new(facts)),
+            announced: Mutex::new(announced),
             owner,
             _end: end.drop_guard(),
         })
     }
 
-    /// Whether it is time to say that images get in the slower way: once an `up`.
-    pub fn says_slow(&self) -> bool {
-        !self.said_slow.swap(true, Ordering::Relaxed)
+    /// The registry that a stack's images go through, if they do.
+    pub fn registry(&self, spec: &ClusterSpec) -> Option<Registry> {
+        let announced = lock(&self.announced);
+        let announced = announced.as_ref().ok().and_then(Option::as_ref);
+        registry::choose(spec.registry.as_deref(), self.loader.is_some(), announced)
+    }
+
+    /// Why images cannot get into the cluster, where there is neither a registry nor a loader.
+    pub fn no_way(&self) -> Failure {
+        registry::no_way(&self.cluster.choice.context, &lock(&self.announced))
+    }
+
+    /// Whether it is time to say which way images take: once an `up`.
+    pub fn says_way(&self) -> bool {
+        !self.said_way.swap(true, Ordering::Relaxed)
     }
 
     /// The note on kinds that the cluster does not know, unless it was said since the last `up`.
@@ -136,10 +154,13 @@ impl World {
 
     /// Asks the cluster anew what it has.
     pub async fn look_around(&self) {
-        self.said_slow.store(false, Ordering::Relaxed);
+        self.said_way.store(false, Ordering::Relaxed);
         *lock(&self.said_unknown) = None;
-        let facts = Facts::ask(&self.cluster.client, &self.owner).await;
+        let client = &self.cluster.client;
+        let (facts, announced) =
+            tokio::join!(Facts::ask(client, &self.owner), Announced::ask(client));
         *lock(&self.facts) = Arc::new(facts);
+        *lock(&self.announced) = announced;
     }
 
     /// What the cluster had when it was last asked.

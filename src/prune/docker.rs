@@ -37,7 +37,7 @@ pub struct Freed {
 }
 
 /// The images that llmdev made for a stack.
-pub async fn list(docker: &Docker, stack: &str, prefix: &str) -> Result<Vec<DockerImage>> {
+pub async fn list(docker: &Docker, stack: &str, prefixes: &[String]) -> Result<Vec<DockerImage>> {
     let filters = HashMap::from([("label", vec![format!("{}={stack}", owner::STACK)])]);
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     let containers = ListContainersOptionsBuilder::new().all(true).build();
@@ -66,9 +66,8 @@ pub async fn list(docker: &Docker, stack: &str, prefix: &str) -> Result<Vec<Dock
     };
     let found = images.into_iter().flat_map(of_image);
     // An image that is made from one of llmdev's has its labels as well.
-    Ok(found
-        .filter(|image| image.reference.starts_with(prefix))
-        .collect())
+    let ours = |image: &DockerImage| prefixes.iter().any(|it| image.reference.starts_with(it));
+    Ok(found.filter(ours).collect())
 }
 
 /// Takes references away, and with the last one of an image its layers; none that a container has got by now.

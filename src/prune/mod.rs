@@ -29,6 +29,8 @@ pub const KEEP: usize = 3;
 pub struct Wish {
     /// The stack's name.
     pub stack: String,
+    /// The registry that its images are pulled from, if they are.
+    pub registry: Option<String>,
     /// The newest images of each service, so many.
     pub keep: usize,
     /// References that stay whatever their age.
@@ -98,14 +100,15 @@ pub async fn prune(
     wish: &Wish,
     cancel: &CancellationToken,
 ) -> Result<Pruned> {
-    let prefix = build::plan::prefix(&wish.stack);
+    let registries = [None, wish.registry.as_deref()];
+    let prefixes = registries.map(|registry| build::plan::prefix(registry, &wish.stack));
     let in_nodes = async {
         match loader {
-            Some(loader) => loader.list_below(&prefix, cancel).await,
+            Some(loader) => loader.list_below(&prefixes, cancel).await,
             None => Ok(Vec::new()),
         }
     };
-    let in_docker = docker::list(docker.api(), &wish.stack, &prefix);
+    let in_docker = docker::list(docker.api(), &wish.stack, &prefixes);
     let (in_docker, in_nodes) = futures::try_join!(in_docker, in_nodes)?;
     let of_docker = in_docker.iter().map(|image| choose::Found {
         reference: &image.reference,

@@ -153,7 +153,7 @@ impl Problem {
             } => (
                 format!("{subject}: image {image} cannot be had ({reason})"),
                 said(message),
-                Some(image_remedy(image, reason)),
+                Some(image_remedy(image, reason, message)),
             ),
             Trouble::Config { message } => (
                 format!("{subject} refers to configuration that does not exist"),
@@ -214,9 +214,18 @@ impl Problem {
     }
 }
 
-fn image_remedy(image: &str, reason: &str) -> String {
+fn image_remedy(image: &str, reason: &str, message: &str) -> String {
+    let registry = image.split('/').next().unwrap_or(image);
     match reason {
         "InvalidImageName" => "correct the image's name in the manifests".to_owned(),
+        _ if message.contains("HTTP response to HTTPS client") => format!(
+            "tell the nodes that it speaks plain HTTP: /etc/containerd/certs.d/{registry}/hosts.toml"
+        ),
+        _ if message.contains("no basic auth") || message.contains("401 Unauthorized") => {
+            format!(
+                "the nodes need a login for {registry}: `imagePullSecrets` of the pod names one"
+            )
+        }
         _ => format!(
             "check the name, or get it with `docker pull {image}`: llmdev loads what Docker has"
         ),
@@ -270,5 +279,18 @@ impl Exit {
             _ => return None,
         };
         Some(remedy.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_helps_an_image_goes_by_what_the_node_says() {
+        let remedy = |message| image_remedy("r.example:5000/shop/api:0", "ErrImagePull", message);
+        insta::assert_snapshot!(remedy("http: server gave HTTP response to HTTPS client"), @"tell the nodes that it speaks plain HTTP: /etc/containerd/certs.d/r.example:5000/hosts.toml");
+        insta::assert_snapshot!(remedy("unexpected status: 401 Unauthorized"), @"the nodes need a login for r.example:5000: `imagePullSecrets` of the pod names one");
+        insta::assert_snapshot!(remedy("r.example:5000/shop/api:0: not found"), @"check the name, or get it with `docker pull r.example:5000/shop/api:0`: llmdev loads what Docker has");
     }
 }

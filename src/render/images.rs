@@ -19,12 +19,13 @@ pub fn set(
     rendered: &mut Rendered,
 ) -> Result<()> {
     let mut used = BTreeSet::new();
+    let pulled = stack.cluster.registry.is_some();
     for object in &mut rendered.objects {
         let Some(template) = pods::template_mut(object) else {
             continue;
         };
         for container in pods::containers_mut(template) {
-            used.extend(set_container(container, images));
+            used.extend(set_container(container, images, pulled));
         }
     }
     for service in &stack.services {
@@ -171,13 +172,19 @@ fn of<'a>(
         .filter(move |object| object.kind == kind && best > 0 && rank(object) == best)
 }
 
-fn set_container(container: &mut Value, images: &BTreeMap<String, String>) -> Option<String> {
+/// `pulled`: the nodes have to pull it.
+fn set_container(
+    container: &mut Value,
+    images: &BTreeMap<String, String>,
+    pulled: bool,
+) -> Option<String> {
     let image = container.get("image")?.as_str()?;
     let (name, reference) = images.get_key_value(repository(image))?;
     let container = container.as_object_mut()?;
     container.insert("image".into(), Value::from(reference.as_str()));
-    // The image is in the node; a registry has never heard of it.
-    if container.get("imagePullPolicy").and_then(Value::as_str) != Some("Never") {
+    // A tag is one image for good: who has it need not ask. Where it is put into the nodes, no registry has it at all.
+    let never = container.get("imagePullPolicy").and_then(Value::as_str) == Some("Never");
+    if pulled || !never {
         container.insert("imagePullPolicy".into(), Value::from("IfNotPresent"));
     }
     Some(name.clone())

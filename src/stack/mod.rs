@@ -105,7 +105,7 @@ pub struct ClusterSpec {
     pub kubernetes_version: Option<String>,
     /// A kind configuration file of the user's own, absolute.
     pub config: Option<PathBuf>,
-    /// A registry that the cluster pulls from, `host:port[/path]`, for clusters whose nodes cannot be reached.
+    /// A registry, `host:port[/path]`, that Docker pushes images to and the nodes pull them from.
     pub registry: Option<String>,
 }
 

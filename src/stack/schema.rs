@@ -97,7 +97,7 @@ fn cluster() -> Value {
         "image": text("The node image of a new kind cluster."),
         "kubernetesVersion": { "type": ["string", "number", "null"], "description": "The Kubernetes version of a new cluster, such as `v1.35.0`." },
         "config": text("A kind configuration file for a new cluster."),
-        "registry": text("A registry that the cluster pulls from, `host:port[/path]`, where images cannot be put into the nodes."),
+        "registry": text("A registry, `host:port[/path]`, that Docker pushes images to and the nodes pull them from, instead of putting them into the nodes. Default: where the nodes cannot be reached, the one that the cluster announces."),
     });
     shape("Where the stack runs.", keys, &[])
 }

@@ -24,8 +24,8 @@ use crate::ready::settles_at;
 /// Where the objects are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Wherever.
-    AllNamespaces,
+    /// Wherever; in this namespace, where no more may be seen, as on a cluster that others use, too.
+    AllNamespaces(String),
     /// In one namespace.
     Namespace(String),
 }
@@ -199,13 +199,15 @@ impl Watches {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
         K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let api = match &self.scope {
-            Scope::AllNamespaces => Api::all(self.client.clone()),
-            Scope::Namespace(name) => Api::namespaced(self.client.clone(), name),
+        let within = |name: &str| Api::namespaced(self.client.clone(), name);
+        let (api, narrower) = match &self.scope {
+            Scope::AllNamespaces(own) => (Api::all(self.client.clone()), Some(within(own))),
+            Scope::Namespace(name) => (within(name), None),
         };
         let one = Watch {
             number,
             api,
+            narrower,
             place,
             strip,
             tell: self.tell.clone(),
@@ -224,6 +226,8 @@ impl Watches {
 struct Watch<K> {
     number: usize,
     api: Api<K>,
+    /// What to look at where the other is forbidden.
+    narrower: Option<Api<K>>,
     place: Place<K>,
     strip: Strip<K>,
     tell: mpsc::Sender<News>,
@@ -235,13 +239,20 @@ where
 {
     /// Lists and watches for as long as somebody listens.
     async fn follow(&self, config: watcher::Config) {
-        let mut failures = 0_u32;
+        let (mut failures, mut api) = (0_u32, &self.api);
+        let mut narrower = self.narrower.as_ref();
         while !self.tell.is_closed() {
             let began = Instant::now();
             let mut listed = false;
-            let Err(error) = self.once(config.clone(), &mut listed).await else {
+            let Err(error) = self.once(api, config.clone(), &mut listed).await else {
                 return;
             };
+            if is_forbidden(&error)
+                && let Some(narrower) = narrower.take()
+            {
+                api = narrower;
+                continue;
+            }
             // A watch that ran has the benefit of one retry: connections end, histories expire.
             let ran = listed && began.elapsed() > LONGEST_WAIT;
             failures = if ran { 0 } else { failures + 1 };
@@ -262,8 +273,13 @@ where
 
     /// Until the first error. The watcher is then made anew rather than resumed, since a resumed one does not say
     /// when it works again.
-    async fn once(&self, config: watcher::Config, listed: &mut bool) -> Result<(), watcher::Error> {
-        let mut events = watcher(self.api.clone(), config).boxed();
+    async fn once(
+        &self,
+        api: &Api<K>,
+        config: watcher::Config,
+        listed: &mut bool,
+    ) -> Result<(), watcher::Error> {
+        let mut events = watcher(api.clone(), config).boxed();
         let mut list = Objects::new();
         while let Some(event) = events.try_next().await? {
             let news = match event {
@@ -342,6 +358,10 @@ fn key_of<K: Resource>(object: &K) -> Key {
 fn wait_after(failures: u32) -> Duration {
     let doubled = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(10));
     doubled.min(LONGEST_WAIT)
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
 }
 
 /// The innermost reason is the one that a person understands, such as `Connection refused (os error 111)`.

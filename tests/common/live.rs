@@ -19,6 +19,8 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// A stack in a folder, with its daemon. Taken down in the end.
 pub struct Live {
     pub name: String,
+    /// What the program's environment has besides.
+    pub env: Vec<(&'static str, PathBuf)>,
     folder: tempfile::TempDir,
     events: Arc<Mutex<Vec<Value>>>,
     listener: Option<Child>,
@@ -31,6 +33,7 @@ impl Live {
         let folder = tempfile::tempdir().unwrap();
         let live = Live {
             name: name.clone(),
+            env: Vec::new(),
             folder,
             events: Arc::default(),
             listener: None,
@@ -81,6 +84,7 @@ impl Live {
         let mut command = Command::new(env!("CARGO_BIN_EXE_llmdev"));
         command.args(arguments).current_dir(self.path(""));
         command.env("XDG_STATE_HOME", self.folder.path().join("state"));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 

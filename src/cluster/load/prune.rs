@@ -149,14 +149,14 @@ impl Loader {
         .await
     }
 
-    /// The images whose repository begins so, spelt in full, in all nodes.
+    /// The images whose repository begins with one of these, spelt in full, in all nodes.
     pub async fn list_below(
         &self,
-        prefix: &str,
+        prefixes: &[String],
         cancel: &CancellationToken,
     ) -> Result<Vec<NodeImage>> {
-        self.find(cancel, |repository| repository.starts_with(prefix))
-            .await
+        let ours = |repository: &str| prefixes.iter().any(|it| repository.starts_with(it));
+        self.find(cancel, ours).await
     }
 
     async fn find(

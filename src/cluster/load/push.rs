@@ -1,6 +1,7 @@
 //! Out of Docker by `docker push` to the intake: only what that says it lacks comes.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -10,6 +11,7 @@ use bollard::query_parameters::{
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::Deserialize;
+use tokio::net::TcpListener;
 
 use super::image::{Image, sha256};
 use super::import::Import;
@@ -57,11 +59,7 @@ pub async fn push(
         limit,
     });
 
-    let options = TagImageOptionsBuilder::new()
-        .repo(&repository)
-        .tag(&tag)
-        .build();
-    let tagged = docker.tag_image(&image.reference, Some(options)).await;
+    let tagged = Tag::new(docker, &image.reference, &repository, &tag).await;
     let failed = |error: bollard::errors::Error| {
         let failure = Failure::failed(format!(
             "cannot get image {} out of Docker",
@@ -70,11 +68,7 @@ pub async fn push(
         // The path has a secret in it.
         failure.cause(error.to_string().replace(intake.path(), "…"))
     };
-    tagged.map_err(|error| Unpushed::Failed(failed(error)))?;
-    let temporary = Tag {
-        docker: docker.clone(),
-        reference: format!("{repository}:{tag}"),
-    };
+    let temporary = tagged.map_err(|error| Unpushed::Failed(failed(error)))?;
     let pushing = async {
         let options = PushImageOptionsBuilder::new().tag(&tag).build();
         let mut progress = docker.push_image(&repository, Some(options), None).boxed();
@@ -106,10 +100,44 @@ pub async fn push(
     }
 }
 
+/// Whether Docker reaches this machine's loopback, tried with a question that it has to ask there; if not, what it says.
+pub async fn reachable(docker: &Docker) -> Result<(), String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let listener = listener.map_err(|error| error.to_string())?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let nothing = format!("{address}/llmdev:none");
+    let asked = docker.inspect_registry_image(&nothing, None);
+    tokio::select! {
+        biased;
+        _ = listener.accept() => Ok(()),
+        answer = asked => Err(answer.err().map(|error| error.to_string()).unwrap_or_default()),
+    }
+}
+
 /// The tag that a push needs. Nobody has to wait until it is gone.
-struct Tag {
+pub(in crate::cluster) struct Tag {
     docker: Docker,
     reference: String,
+}
+
+impl Tag {
+    /// Gives an image another name for as long as this lives.
+    pub(in crate::cluster) async fn new(
+        docker: &Docker,
+        reference: &str,
+        repository: &str,
+        tag: &str,
+    ) -> Result<Tag, bollard::errors::Error> {
+        let options = TagImageOptionsBuilder::new()
+            .repo(repository)
+            .tag(tag)
+            .build();
+        docker.tag_image(reference, Some(options)).await?;
+        Ok(Tag {
+            docker: docker.clone(),
+            reference: format!("{repository}:{tag}"),
+        })
+    }
 }
 
 impl Drop for Tag {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Driver, Report};
+use crate::cluster::registry;
 use crate::engine::machine::{Input, Stage};
 use crate::engine::stages::Built;
 use crate::engine::world::World;
@@ -30,7 +31,8 @@ impl Driver {
             self.world.clone(),
             self.reports.clone(),
         );
-        let hooks_due = std::mem::take(&mut self.hooks_due);
+        // A change may cut this preparation short: another one looks at the cluster then, but runs no hook twice.
+        let (hooks_due, look_due) = (std::mem::take(&mut self.hooks_due), self.look_due);
         let bases = self.live.bases();
         let work = async move {
             let stack = tokio::task::spawn_blocking(move || stack::read(&file, profile.as_deref()));
@@ -43,10 +45,18 @@ impl Driver {
                 hooks::run(&stack, &stack.hooks.before_build, "beforeBuild").await?;
             }
             let (forwards, synced) = (reports.clone(), reports.clone());
+            let prepare = |registry| {
+                let (stack, planner) = (Arc::clone(&stack), Arc::clone(&planner));
+                prepare::prepare(stack, planner, &state, Some(bases.clone()), registry)
+            };
+            let likely = match &world {
+                Some(world) => world.registry(&stack.cluster),
+                None => registry::choose(stack.cluster.registry.as_deref(), true, None),
+            };
             let connect = async {
                 match world {
                     Some(world) => {
-                        if hooks_due {
+                        if look_due {
                             world.look_around().await;
                         }
                         Ok(world)
@@ -60,10 +70,12 @@ impl Driver {
                     }
                 }
             };
-            let (world, mut prepared) = tokio::try_join!(
-                connect,
-                prepare::prepare(Arc::clone(&stack), planner, &state, Some(bases))
-            )?;
+            let (world, mut prepared) = tokio::try_join!(connect, prepare(likely))?;
+            // Only the cluster knows what it announces, and images have that name.
+            let registry = world.registry(&stack.cluster);
+            if prepared.registry != registry {
+                prepared = prepare(registry).await?;
+            }
             prepared.settle_in(&world.facts(), &world.cluster.choice)?;
             Ok((world, Arc::new(prepared)))
         };

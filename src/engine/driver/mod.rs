@@ -184,6 +184,7 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
         began: (Instant::now(), Utc::now()),
         said_unreachable: false,
         hooks_due: false,
+        look_due: false,
         said: None,
         conflicts: Conflicts::Refuse,
         connect,
@@ -222,6 +223,8 @@ struct Driver {
     began: (Instant, DateTime<Utc>),
     said_unreachable: bool,
     hooks_due: bool,
+    /// Somebody asked for `up` since the cluster was looked at.
+    look_due: bool,
     /// The notes on what is applied that were said since the last `up`.
     said: Option<Vec<String>>,
     conflicts: Conflicts,
@@ -284,7 +287,7 @@ impl Driver {
             } => {
                 self.profile = profile;
                 self.waiting.push(reply);
-                self.hooks_due = true;
+                (self.hooks_due, self.look_due) = (true, true);
                 self.said = None;
                 self.rest.asked();
                 self.watch(watch);
@@ -407,6 +410,7 @@ impl Driver {
             self.views = Some(world.views.clone());
             self.world = Some(Arc::clone(&world));
         }
+        self.look_due = false;
         self.current = Some(Arc::clone(&prepared));
         let notes = &prepared.rendered.notes;
         if self.said.as_ref() != Some(notes) {

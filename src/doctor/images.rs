@@ -1,0 +1,125 @@
+//! The way that images take into the cluster, and why that one.
+
+use super::{Check, Verdict};
+use crate::build::{Docker, credentials};
+use crate::cluster::load::push;
+use crate::cluster::registry::{self, Announced, Registry};
+use crate::cluster::{self, Choice, Flavor, detect, node};
+use crate::error::Result;
+use crate::stack::{ClusterSpec, Stack};
+
+/// What is known of the way before it is tried.
+struct Way {
+    choice: Choice,
+    /// How many nodes Docker reaches; none: it does not reach them.
+    nodes: Option<usize>,
+    announced: Result<Option<Announced>>,
+}
+
+pub(super) async fn check(stack: Option<&Stack>) -> Vec<Check> {
+    let nothing = ClusterSpec::default();
+    let spec = stack.map_or(&nothing, |stack| &stack.cluster);
+    let name = stack.map_or("llmdev", |stack| stack.name.as_str());
+    // Without the one or the other, their own checks have said all.
+    let (Ok(docker), Ok(choice)) = (
+        Docker::connect().await,
+        detect::choose(spec, name, &cluster::kubeconfig()),
+    ) else {
+        return Vec::new();
+    };
+    let Ok(way) = Way::look(&docker, choice).await else {
+        return Vec::new();
+    };
+    let announced = way.announced.as_ref().ok().and_then(Option::as_ref);
+    let chosen = registry::choose(spec.registry.as_deref(), way.nodes.is_some(), announced);
+    let builds = stack.is_none_or(|stack| stack.services.iter().any(|one| one.build.is_some()));
+    vec![match (chosen, way.nodes) {
+        (Some(registry), _) => through(&registry, &docker).await,
+        (None, Some(nodes)) => {
+            let tried = push::reachable(docker.api()).await;
+            into_nodes(nodes, tried, announced.and_then(Announced::registry))
+        }
+        (None, None) if builds => Check::failed(
+            "images",
+            &registry::no_way(&way.choice.context, &way.announced),
+        ),
+        (None, None) => Check::good("images", "none is built: the nodes pull what they need"),
+    }]
+}
+
+impl Way {
+    async fn look(docker: &Docker, choice: Choice) -> Result<Way> {
+        let (nodes, announced) = tokio::join!(node::of(docker.api(), &choice.flavor), async {
+            match choice.known {
+                true => registry::announced(&choice.context).await,
+                false => Ok(None),
+            }
+        });
+        let nodes = match nodes? {
+            Some(nodes) if !nodes.is_empty() => Some(nodes.len()),
+            // It is yet to be made.
+            _ if !choice.known && choice.flavor != Flavor::Other => Some(0),
+            _ => None,
+        };
+        Ok(Way {
+            choice,
+            nodes,
+            announced,
+        })
+    }
+}
+
+async fn through(registry: &Registry, docker: &Docker) -> Check {
+    let login = credentials::for_push(registry.host()).await;
+    match registry.answers(docker.api(), login).await {
+        Ok(()) => Check::good("images", registry.line()),
+        Err(failure) => Check::failed("images", &failure),
+    }
+}
+
+fn into_nodes(nodes: usize, tried: Result<(), String>, beside: Option<Registry>) -> Check {
+    let (verdict, way) = match tried {
+        Ok(()) => (
+            Verdict::Good,
+            "layer by layer, only what is lacking".to_owned(),
+        ),
+        Err(why) => (
+            Verdict::Warning,
+            format!(
+                "by `docker save`, which is slower: Docker does not reach 127.0.0.1 of this machine ({why})"
+            ),
+        ),
+    };
+    let nodes = match nodes {
+        0 => "the nodes that are yet to be made".to_owned(),
+        1 => "1 node".to_owned(),
+        many => format!("{many} nodes"),
+    };
+    let beside = beside.map_or_else(String::new, |registry| {
+        let push = registry.push;
+        format!("; `cluster.registry: {push}` would push to the one that the cluster announces")
+    });
+    Check::new("images", verdict, format!("put into {nodes} {way}{beside}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::registry::By;
+
+    #[test]
+    fn the_way_into_nodes_is_said_with_its_reason() {
+        let said = |nodes, tried: Result<(), &str>, beside| {
+            let check = into_nodes(nodes, tried.map_err(str::to_owned), beside);
+            format!("{:?} {}", check.verdict, check.found)
+        };
+        let registry = Registry {
+            push: "localhost:5001".to_owned(),
+            pull: "localhost:5001".to_owned(),
+            by: By::Cluster(None),
+        };
+        insta::assert_snapshot!(said(1, Ok(()), None), @"Good put into 1 node layer by layer, only what is lacking");
+        insta::assert_snapshot!(said(3, Ok(()), Some(registry)), @"Good put into 3 nodes layer by layer, only what is lacking; `cluster.registry: localhost:5001` would push to the one that the cluster announces");
+        insta::assert_snapshot!(said(0, Err("connection refused"), None), @"Warning put into the nodes that are yet to be made by `docker save`, which is slower: Docker does not reach 127.0.0.1 of this machine (connection refused)");
+    }
+}
