@@ -45,6 +45,8 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
                 return Err(failure);
             }
         }
+        None if args.cluster
+            && cluster::create::only_to_be_deleted(&stack.cluster, &stack.name)? => {}
         None => {
             let said = remove::without_daemon(&stack, &state, args.volumes).await?;
             said.iter().for_each(|line| progress.say(line));

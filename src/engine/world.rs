@@ -15,8 +15,9 @@ use crate::apply::Applier;
 use crate::build::Docker;
 use crate::cluster::agent::Agents;
 use crate::cluster::load::Loader;
-use crate::cluster::node::{self, Node};
+use crate::cluster::node::Node;
 use crate::cluster::room::Facts;
+use crate::cluster::supply::{Supply, Way};
 use crate::cluster::{self, Cluster};
 use crate::error::{Failure, Result};
 use crate::event::Level;
@@ -46,6 +47,8 @@ pub struct World {
     pub forwards: Forwards,
     /// Gets images into the nodes; none where the nodes need no loading.
     pub loader: Option<Loader>,
+    /// Why images cannot be loaded, where they would have to be.
+    pub closed: Option<Failure>,
     /// Gets files into containers.
     pub keeper: Keeper,
     /// Read while images are built and loaded, written while old ones are removed.
@@ -77,7 +80,7 @@ impl World {
         said: Box<dyn Fn(Said) + Send + Sync>,
     ) -> Result<Self> {
         let say = |line: String| bus.note(Level::Info, None, line);
-        let (docker, cluster) = tokio::try_join!(
+        let (host, cluster) = tokio::try_join!(
             Docker::connect(),
             cluster::connect(&stack.cluster, &stack.name, &say)
         )?;
@@ -86,18 +89,27 @@ impl World {
         let client = cluster.client.clone();
         let views = view::observe(client.clone(), &owner, Scope::AllNamespaces, end.clone());
         let applier = Applier::new(client.clone(), owner.clone(), &stack.namespace, &state.dir);
-        let nodes = node::of(docker.api(), &cluster.choice.flavor);
-        let (facts, nodes) = tokio::join!(Facts::ask(&client, &owner), nodes);
-        let (loader, agents, dialer) = match nodes? {
+        let supply = Supply::of(&cluster, &host);
+        let (facts, supply) = tokio::join!(Facts::ask(&client, &owner), supply);
+        let Supply { docker, nodes, way } = supply?;
+        let (agents, dialer) = match &nodes {
             Some(nodes) => {
-                let agents = Arc::new(agents(docker.api(), &nodes)?);
-                start_agents(&agents, &nodes, &end);
-                let loader = Loader::new(docker.api(), &nodes, &state.dir);
-                let loader = loader.with_agents(Arc::clone(&agents));
+                let agents = Arc::new(agents(host.api(), nodes)?);
+                start_agents(&agents, nodes, &end);
                 let dialer = Dialer::Near(near(Arc::clone(&agents)), client.clone());
-                (Some(loader), Some(agents), dialer)
+                (Some(agents), dialer)
             }
-            None => (None, None, Dialer::Api(client.clone())),
+            None => (None, Dialer::Api(client.clone())),
+        };
+        let (loader, closed) = match way {
+            Way::None => (None, None),
+            Way::Closed(why) => (None, Some(why)),
+            Way::Load => {
+                let nodes = nodes.as_deref().unwrap_or_default();
+                let loader = Loader::new(docker.api(), nodes, &state.dir);
+                let agents = agents.iter().cloned();
+                (Some(agents.fold(loader, Loader::with_agents)), None)
+            }
         };
         let means = Means { client, agents };
         let keeper = Keeper::start(means, views.clone(), state.synced(), said);
@@ -109,6 +121,7 @@ impl World {
             views,
             forwards,
             loader,
+            closed,
             keeper,
             images: tokio::sync::RwLock::default(),
             said_slow: AtomicBool::new(false),

@@ -1,6 +1,7 @@
 //! What the machine decides, done: each effect is a task that reports back.
 
 use super::{Driver, Report};
+use crate::cluster;
 use crate::engine::machine::{Input, Stage};
 use crate::engine::stages::Built;
 use crate::engine::world::World;
@@ -45,6 +46,8 @@ impl Driver {
                 match world {
                     Some(world) => {
                         if hooks_due {
+                            let say = |line: String| bus.note(Level::Info, None, line);
+                            cluster::wake(&world.cluster, &stack.cluster, &say).await?;
                             world.look_around().await;
                         }
                         Ok(world)
