@@ -65,12 +65,12 @@ fn a_profile_is_brought_to_run_by_what_it_lacks() {
         ),
     ] {
         stack.kill_daemon();
-        profile.is(&stack, state);
+        profile.is(state);
         let up = stack.up().went_well().saying(&[says]);
         assert_eq!(profile.calls(), calls, "{state}\n{up}");
         assert_eq!(profile.state(), "running");
     }
-    let config = std::fs::read_to_string(stack.path("kubeconfig")).unwrap();
+    let config = profile.known();
     assert!(!config.contains("current-context"), "{config}");
     stack.down().went_well();
     stack
@@ -86,20 +86,20 @@ fn a_profile_is_brought_to_run_by_what_it_lacks() {
 #[test]
 fn a_profile_that_does_not_answer_is_looked_at() {
     let (stack, profile) = idle("running");
-    let whole = std::fs::read_to_string(stack.path("kubeconfig")).unwrap();
+    let whole = profile.known();
     let mut config: Value = serde_json::from_str(&whole).unwrap();
     let port = free_port();
     config["clusters"][0]["cluster"]["server"] = json!(format!("https://127.0.0.1:{port}"));
     for (state, call) in [("paused", "unpause"), ("half", "start --keep-context")] {
         stack.kill_daemon();
-        profile.is(&stack, state);
-        stack.write("kubeconfig", config.to_string());
+        profile.is(state);
+        profile.put("known", &config.to_string());
         stack.up().went_well();
         assert_eq!(profile.calls(), ["status", call, "status"], "{state}");
     }
     // Status says that it runs: then there is nothing to start.
     stack.kill_daemon();
-    stack.write("kubeconfig", config.to_string());
+    profile.put("known", &config.to_string());
     for state in ["running", "several"] {
         profile.put("state", state);
         stack.up().failed_with(4).saying(&[
@@ -141,6 +141,24 @@ fn steps_and_failures_of_a_start_are_told() {
     assert_eq!(profile.state(), "missing");
 }
 
+/// A start that is given up half-way would leave a profile that is neither stopped nor runs.
+#[test]
+fn a_start_goes_on_whatever_changes_meanwhile() {
+    let (stack, profile) = idle("stopped");
+    profile.put("holds", "");
+    let mut up = stack.run(&["up"]);
+    up.until_it_says("Preparing Kubernetes");
+    // It is looked for changes, as when a file was saved.
+    stack.run(&["pause"]).ends().went_well();
+    stack.run(&["resume"]).ends().went_well();
+    profile.forget("holds");
+    up.ends().went_well();
+    assert_eq!(
+        profile.calls(),
+        ["status", "start --keep-context", "status"]
+    );
+}
+
 #[test]
 fn a_profile_is_neither_made_nor_deleted_unasked() {
     let (stack, profile) = idle("missing");
@@ -152,7 +170,7 @@ fn a_profile_is_neither_made_nor_deleted_unasked() {
         .saying(&["minikube has no running profile"]);
     assert_eq!(profile.calls(), ["status"]);
     stack.kill_daemon();
-    profile.is(&stack, "running");
+    profile.is("running");
     stack
         .run(&["down", "--cluster"])
         .ends()
@@ -289,7 +307,7 @@ fn a_profile_is_used_stopped_and_started_again() {
 
     // The daemon lives on. What it started is not started anew by those who only look.
     let daemon = stack.daemon();
-    profile.minikube(&stack, "stop");
+    profile.minikube("stop");
     println!(
         "{}",
         stack
@@ -312,7 +330,7 @@ fn a_profile_is_used_stopped_and_started_again() {
 
     // And without a daemon, and without a context.
     stack.kill_daemon();
-    profile.minikube(&stack, "stop");
+    profile.minikube("stop");
     stack
         .run(&["status"])
         .ends()
@@ -322,7 +340,7 @@ fn a_profile_is_used_stopped_and_started_again() {
     assert_eq!(stack.get("web"), "two");
     // It is deleted as a whole.
     stack.kill_daemon();
-    profile.minikube(&stack, "stop");
+    profile.minikube("stop");
     stack.run(&["down", "--cluster"]).ends().went_well();
     assert_eq!(
         docker(&[
@@ -352,13 +370,14 @@ impl Engine {
         let folder = tempfile::tempdir().unwrap();
         tls::make_certificates(folder.path());
         let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(path("daemon.json"), "{}").unwrap();
         let address = format!("tcp://127.0.0.1:{}", free_port());
         let socket = format!("unix://{}", path("docker.sock"));
         // Without a bridge and rules of its own it does no harm to the other engine.
         let process = Command::new("dockerd")
             .args([
                 "--config-file",
-                "/dev/null",
+                &path("daemon.json"),
                 "--bridge",
                 "none",
                 "--iptables=false",

@@ -946,7 +946,7 @@ check:
 
 #[test]
 fn a_minikube_profile_is_described() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let cluster = "cluster: { provider: minikube, name: dev, cpus: 4, driver: docker, containerRuntime: cri-o }\n";
     let text = service("forward: [4000]") + cluster;
     let cluster = parse_in(folder.path(), &text, None).unwrap().cluster;

@@ -82,7 +82,8 @@ impl Supply {
 }
 
 fn closed(choice: &Choice) -> Failure {
-    Failure::environment(format!(
+    // Not of the environment, which is tried again: it stays so.
+    Failure::failed(format!(
         "images cannot be brought into the nodes of {}",
         choice.context
     ))

@@ -2,7 +2,7 @@
 # A double of minikube that answers as minikube 1.38 does. Beside it are the profile's "name", its "state" (missing,
 # running, several, unlisted, paused, half or stopped), its "kubeconfig", its "node" where there is a container to be
 # started and stopped, its "engine" (what docker-env answers) and, where a start is to fail, what it then says ("fails").
-# "calls" is what was asked of it.
+# A start goes on when there is no "holds". "calls" is what was asked of it.
 here=$(dirname "$0")
 state=$(cat "$here/state")
 name=$(cat "$here/name")
@@ -41,6 +41,7 @@ case $1 in
     event step '"currentstep":"0","message":"minikube v1.38.1 on Debian","name":"Initial Minikube Setup","totalsteps":"19"'
     event step '"currentstep":"11","message":"Preparing Kubernetes v1.36.3 ...","name":"Preparing Kubernetes","totalsteps":"19"'
     echo 'W1121 10:00:00 no JSON' >&2
+    while [ -e "$here/holds" ]; do sleep 0.1; done
     if [ -e "$here/fails" ]; then
       cat "$here/fails"
       becomes half

@@ -48,22 +48,27 @@ impl Profile {
         profile.put("kubeconfig", &as_minikube_writes(config, name).to_string());
         let path = std::env::var("PATH").unwrap();
         stack.with_env("PATH", format!("{}:{path}", profile.path("").display()));
-        stack.with_env("KUBECONFIG", stack.path("kubeconfig").display().to_string());
-        stack.write("kubeconfig", "");
-        profile.is(stack, state);
+        let known = profile.path("known").display().to_string();
+        stack.with_env("KUBECONFIG", known);
+        profile.is(state);
         profile
     }
 
-    /// Puts the profile into a state; running it is in the kubeconfig.
-    pub fn is(&self, stack: &Stack, state: &str) {
+    /// Puts the profile into a state, and the kubeconfig likewise.
+    pub fn is(&self, state: &str) {
         self.put("state", state);
         let listed = ["running", "several", "paused", "half"].contains(&state);
-        let config = fs::read(self.path("kubeconfig")).unwrap();
-        stack.write("kubeconfig", if listed { config } else { Vec::new() });
+        let config = fs::read_to_string(self.path("kubeconfig")).unwrap();
+        self.put("known", if listed { &config } else { "" });
     }
 
     pub fn state(&self) -> String {
         fs::read_to_string(self.path("state")).unwrap()
+    }
+
+    /// The kubeconfig as people have it.
+    pub fn known(&self) -> String {
+        fs::read_to_string(self.path("known")).unwrap()
     }
 
     pub fn put(&self, file: &str, content: &str) {
@@ -88,10 +93,10 @@ impl Profile {
     }
 
     /// Runs minikube, as a person would.
-    pub fn minikube(&self, stack: &Stack, command: &str) {
+    pub fn minikube(&self, command: &str) {
         let run = Command::new(self.path("minikube"))
             .args([command, "--profile", &self.name])
-            .env("KUBECONFIG", stack.path("kubeconfig"))
+            .env("KUBECONFIG", self.path("known"))
             .output()
             .unwrap();
         assert!(run.status.success(), "{run:?}");
