@@ -21,6 +21,9 @@ machine() {
 with_node() { [ ! -e "$here/node" ] || "$@" "$(cat "$here/node")" >/dev/null; }
 until_it_answers() { timeout 120 sh -c "until docker exec $1 kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz; do sleep 0.2; done" 2>&1; }
 
+becomes_current() { sed -i "1s/{/{\"current-context\":\"$name\",/" "$KUBECONFIG"; }
+
+case $1 in unpause) [ "$2" = --all-namespaces ] && set -- "$1" "$3" "$4" ;; esac
 [ "$2 $3" = "--profile $name" ] || { [ "$1" = delete ] && exit 0 || missing; }
 case $1 in
   status)
@@ -51,7 +54,7 @@ case $1 in
     with_node docker start
     with_node until_it_answers
     cp "$here/kubeconfig" "$KUBECONFIG"
-    case $* in *--keep-context*) ;; *) echo "current-context: $name" >>"$KUBECONFIG" ;; esac
+    case $* in *--keep-context*) ;; *) becomes_current ;; esac
     becomes running
     ;;
   stop)
@@ -65,6 +68,7 @@ case $1 in
     ;;
   update-context)
     cp "$here/kubeconfig" "$KUBECONFIG"
+    becomes_current
     becomes running
     ;;
   docker-env)

@@ -66,9 +66,17 @@ impl Profile {
         fs::read_to_string(self.path("state")).unwrap()
     }
 
-    /// The kubeconfig as people have it.
-    pub fn known(&self) -> String {
-        fs::read_to_string(self.path("known")).unwrap()
+    /// The kubeconfig that people have.
+    pub fn known(&self) -> Value {
+        let known = fs::read_to_string(self.path("known")).unwrap();
+        serde_yaml::from_str(&known).unwrap()
+    }
+
+    pub fn current_context(&self) -> String {
+        self.known()["current-context"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     pub fn put(&self, file: &str, content: &str) {

@@ -14,6 +14,7 @@ pub use engine::Address;
 use self::events::Trouble;
 use self::program::ask;
 use self::status::Profile;
+use super::create::run;
 use super::{Choice, created, not_there};
 use crate::error::{Failure, Result};
 use crate::stack::ClusterSpec;
@@ -54,13 +55,13 @@ pub async fn ensure(
                 say(format!(
                     "the minikube profile {profile} is paused; it goes on"
                 ));
-                succeed(profile, "unpause").await?;
+                succeed(profile, &["unpause", "--all-namespaces"]).await?;
             }
             Profile::Unlisted => {
                 say(format!(
                     "the minikube profile {profile} runs; taking it into the kubeconfig"
                 ));
-                succeed(profile, "update-context").await?;
+                list(profile, say).await?;
             }
         }
     }
@@ -140,11 +141,32 @@ async fn start(profile: &str, wishes: &[String], say: Say<'_>) -> Result<()> {
     })
 }
 
-async fn succeed(profile: &str, command: &str) -> Result<()> {
-    let said = ask(&[command, "--profile", profile], &mut |_| {}).await?;
+/// Takes a profile into the kubeconfig. minikube makes its context the current one by that, which nobody asked for.
+async fn list(profile: &str, say: Say<'_>) -> Result<()> {
+    let current = || super::kubeconfig().current_context.unwrap_or_default();
+    let before = current();
+    succeed(profile, &["update-context"]).await?;
+    if current() == before {
+        return Ok(());
+    }
+    let back = match before.as_str() {
+        "" => run("kubectl", &["config", "unset", "current-context"], "").await,
+        before => run("kubectl", &["config", "use-context", before], "").await,
+    };
+    if back.is_err() {
+        say(format!("kubectl's current context is now {profile}"));
+    }
+    Ok(())
+}
+
+async fn succeed(profile: &str, command: &[&str]) -> Result<()> {
+    let said = ask(&[command, &["--profile", profile]].concat(), &mut |_| {}).await?;
     match said.code {
         Some(0) => Ok(()),
-        _ => Err(said.failure(format!("`minikube {command} -p {profile}` failed"))),
+        _ => {
+            let command = command.join(" ");
+            Err(said.failure(format!("`minikube {command} -p {profile}` failed")))
+        }
     }
 }
 

@@ -40,30 +40,30 @@ impl Profile {
     /// Reads what is printed: an object, an array where there are several nodes, or events where there is no profile.
     pub fn read(out: &str) -> Option<Profile> {
         if let Ok(one) = serde_json::from_str(out) {
-            return Some(Profile::of(&one));
+            return Profile::of(&one);
         }
         if let Ok(all) = serde_json::from_str::<Vec<Machine>>(out) {
-            return all.iter().find(|one| !one.worker).map(Profile::of);
+            return all.iter().find(|one| !one.worker).and_then(Profile::of);
         }
         let absent = events::errors(out).any(|error| error.code == Some(ABSENT));
         absent.then_some(Profile::Absent)
     }
 
     /// The control plane's state is the profile's. Without the right address in the kubeconfig, minikube may not find
-    /// the API server, so that goes before what it says of that.
-    fn of(machine: &Machine) -> Profile {
+    /// the API server, so that goes before what it says of that. A node of which it cannot tell (its disk is full, say)
+    /// is not taken for one that is stopped.
+    fn of(machine: &Machine) -> Option<Profile> {
         let running = |what: &str| what == "Running";
-        if !running(&machine.host) {
-            Profile::Stopped
-        } else if machine.api_server == "Paused" {
-            Profile::Paused
-        } else if machine.kubeconfig == "Misconfigured" {
-            Profile::Unlisted
-        } else if running(&machine.kubelet) && running(&machine.api_server) {
-            Profile::Running
-        } else {
-            Profile::Stopped
-        }
+        Some(match machine.host.as_str() {
+            "Stopped" | "Nonexistent" => Profile::Stopped,
+            "Running" if machine.api_server == "Paused" => Profile::Paused,
+            "Running" if machine.kubeconfig == "Misconfigured" => Profile::Unlisted,
+            "Running" if running(&machine.kubelet) && running(&machine.api_server) => {
+                Profile::Running
+            }
+            "Running" => Profile::Stopped,
+            _ => return None,
+        })
     }
 }
 
@@ -113,6 +113,14 @@ mod tests {
             (
                 machine("Nonexistent", "Nonexistent", "Nonexistent", "Nonexistent"),
                 Some(Profile::Stopped),
+            ),
+            (
+                machine("InsufficientStorage", "Running", "Running", "Configured"),
+                None,
+            ),
+            (
+                machine("Error", "Nonexistent", "Nonexistent", "Nonexistent"),
+                None,
             ),
             (missing.to_owned(), Some(Profile::Absent)),
             (missing.replace("85", "14"), None),
