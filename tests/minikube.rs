@@ -322,8 +322,8 @@ fn a_profile_is_used_stopped_and_started_again() {
     );
     assert_eq!(stack.daemon(), daemon);
     assert_eq!(stack.get("web"), "one");
-    stack.write("web/index.html", "two");
     let image = stack.row("web").image;
+    stack.write("web/index.html", "two");
     stack.until_service("web", "is built anew", |row| {
         row.image != image && row.phase == Phase::Ready
     });
