@@ -23,8 +23,11 @@ until_it_answers() { timeout 120 sh -c "until docker exec $1 kubectl --kubeconfi
 
 becomes_current() { sed -i "1s/{/{\"current-context\":\"$name\",/" "$KUBECONFIG"; }
 
-case $1 in unpause) [ "$2" = --all-namespaces ] && set -- "$1" "$3" "$4" ;; esac
-[ "$2 $3" = "--profile $name" ] || { [ "$1" = delete ] && exit 0 || missing; }
+[ "$1 $2" != "unpause --all-namespaces" ] || set -- "$1" "$3" "$4"
+if [ "$2 $3" != "--profile $name" ]; then
+  [ "$1" = delete ] || missing
+  exit 0
+fi
 case $1 in
   status)
     case $state in
