@@ -4,6 +4,8 @@
 mod common;
 #[path = "common/moby.rs"]
 mod moby;
+#[path = "common/tls.rs"]
+mod tls;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -18,6 +20,7 @@ use llmdev::build::{Docker, Outcome, ensure};
 use llmdev::error::Kind;
 use llmdev::stack::{SecretSource, ServiceId};
 use moby::Moby;
+use tls::make_certificates;
 use tokio_util::sync::CancellationToken;
 
 async fn docker() -> Docker {
@@ -623,20 +626,7 @@ async fn builds_go_over_tls() {
         return;
     };
     let certs = tempfile::tempdir().unwrap();
-    let script = "set -e; cd \"$0\"
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=ca -keyout ca-key.pem -out ca.pem
-        for name in server client; do
-            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=$name -keyout $name-key.pem -out $name.csr
-            printf 'subjectAltName=IP:127.0.0.1' > ext
-            openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 1 -extfile ext -out $name.pem
-        done
-        cp client.pem cert.pem; cp client-key.pem key.pem";
-    let made = Command::new("sh")
-        .args(["-c", script])
-        .arg(certs.path())
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
+    make_certificates(certs.path());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let acceptor = tls_acceptor(certs.path());

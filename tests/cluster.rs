@@ -98,8 +98,8 @@ fn a_cluster_of_several_nodes_is_made_used_and_taken_away() {
     };
     assert_eq!(says("/www/more.txt"), ["synced", "synced"]);
 
-    stack.write("web/index.html", "two");
     let image = stack.row("web").image;
+    stack.write("web/index.html", "two");
     stack.until_service("web", "is built anew", |row| {
         row.image != image && row.phase == Phase::Ready && row.pods.iter().all(|pod| pod.ready)
     });

@@ -945,11 +945,24 @@ check:
 }
 
 #[test]
+fn a_minikube_profile_is_described() {
+    let folder = folder();
+    let cluster = "cluster: { provider: minikube, name: dev, cpus: 4, driver: docker, containerRuntime: cri-o }\n";
+    let text = service("forward: [4000]") + cluster;
+    let cluster = parse_in(folder.path(), &text, None).unwrap().cluster;
+    assert_eq!(cluster.provider, Some(Provider::Minikube));
+    assert_eq!(cluster.driver.as_deref(), Some("docker"));
+    assert_eq!(cluster.container_runtime.as_deref(), Some("cri-o"));
+    assert_eq!((cluster.cpus, cluster.create), (Some(4), true));
+}
+
+#[test]
 fn what_the_rest_may_not_say() {
     let base = service("forward: [4000]");
     let table = [
         "cluster: { provider: context, create: true }",
         "cluster: { provider: minikube, config: kind.yaml }",
+        "cluster: { driver: docker, containerRuntime: crio }",
         "cluster: { cpus: 0.5, nodes: '2', memory: lots, registry: 'http://a' }",
         "cluster: [kind]",
         "namespace: 5",
@@ -974,6 +987,10 @@ fn what_the_rest_may_not_say() {
         8:39: a cluster of the provider `context` cannot be created
     cluster: { provider: minikube, config: kind.yaml }
         8:32: `config` is for the provider kind only
+    cluster: { driver: docker, containerRuntime: crio }
+        8:12: `driver` is for the provider minikube only
+        8:28: `containerRuntime` is for the provider minikube only
+        8:46: expected one of docker, containerd, cri-o, found the text "crio"
     cluster: { cpus: 0.5, nodes: '2', memory: lots, registry: 'http://a' }
         8:18: expected a whole number from 1, found the number 0.5
         8:30: expected a number, found the text "2"

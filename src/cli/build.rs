@@ -6,8 +6,9 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Global, check_services, json, print};
-use crate::build::{Docker, Outcome, Planner};
+use crate::build::{Outcome, Planner};
 use crate::cluster::registry;
+use crate::cluster::supply::Supply;
 use crate::engine::prepare;
 use crate::error::{Failure, Result};
 use crate::state::State;
@@ -39,7 +40,7 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
     let state = State::of(&stack.root)?;
     let planner = Arc::new(Mutex::new(Planner::load(&state.digests())));
     let plans = prepare::plan(Arc::clone(&stack), planner, state.digests()).await?;
-    let docker = Docker::connect().await?;
+    let docker = Supply::as_it_is(&stack.cluster, &stack.name).await?.docker;
     let cancel = CancellationToken::new();
     let mut images = Vec::new();
     let mut interrupts = super::interrupts()?;

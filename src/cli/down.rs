@@ -32,7 +32,11 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
     let stack = global.stack()?;
     let state = State::of(&stack.root)?;
     let mut progress = Progress::notes();
+    let as_a_whole =
+        args.cluster && cluster::create::only_to_be_deleted(&stack.cluster, &stack.name)?;
     match Client::connect(&state).await? {
+        Some(client) if as_a_whole => client.end(&state).await?,
+        None if as_a_whole => {}
         Some(mut client) => {
             client
                 .ask(&Request::Down {

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use super::{Global, json, print};
-use crate::build::{Docker, Planner};
+use crate::build::Planner;
 use crate::cluster::load::Loader;
-use crate::cluster::{self, node, registry};
+use crate::cluster::registry;
+use crate::cluster::supply::{Supply, Way};
 use crate::engine::prepare;
 use crate::error::Result;
 use crate::prune::{self, KEEP, Pruned, Wish};
-use crate::stack::Stack;
 use crate::state::State;
 
 pub(super) const HELP: &str =
@@ -38,11 +38,11 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
     let stack = Arc::new(prepare::named(stack, registry.as_ref()));
     let state = State::of(&stack.root)?;
     let planner = Arc::new(Mutex::new(Planner::load(&state.digests())));
-    let (plans, docker) = tokio::try_join!(
+    let (plans, supply) = tokio::try_join!(
         prepare::plan(Arc::clone(&stack), planner, state.digests()),
-        Docker::connect()
+        Supply::as_it_is(&stack.cluster, &stack.name)
     )?;
-    let loader = loader(&docker, &stack, &state).await?;
+    let loader = loader(&supply, &state);
     let wish = Wish {
         stack: stack.name.clone(),
         registry: registry.map(|registry| registry.pull),
@@ -51,7 +51,7 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<()> {
         dry_run: args.dry_run,
     };
     let cancel = CancellationToken::new();
-    let work = prune::prune(&docker, loader.as_ref(), &wish, &cancel);
+    let work = prune::prune(&supply.docker, loader.as_ref(), &wish, &cancel);
     tokio::pin!(work);
     let mut interrupts = super::interrupts()?;
     let pruned = tokio::select! {
@@ -75,10 +75,10 @@ fn text(pruned: &Pruned) -> Result<()> {
     print(&pruned.line())
 }
 
-/// Into the nodes, if the stack's cluster is there. One that is not has no images, and no pods that use any.
-async fn loader(docker: &Docker, stack: &Stack, state: &State) -> Result<Option<Loader>> {
-    let choice = cluster::detect::choose(&stack.cluster, &stack.name, &cluster::kubeconfig())?;
-    let nodes = node::of(docker.api(), &choice.flavor).await?;
-    let nodes = nodes.filter(|nodes| nodes.iter().any(|node| node.running));
-    Ok(nodes.map(|nodes| Loader::new(docker.api(), &nodes, &state.dir)))
+/// Into the nodes, if the stack's cluster is there and has images of its own. One that is not has none, and no pods that
+/// use any.
+fn loader(supply: &Supply, state: &State) -> Option<Loader> {
+    let nodes = supply.nodes.as_ref()?;
+    let there = matches!(supply.way, Way::Load) && nodes.iter().any(|node| node.running);
+    there.then(|| Loader::new(supply.docker.api(), nodes, &state.dir))
 }

@@ -23,7 +23,7 @@ pub async fn ensure(
     }
     match &choice.flavor {
         Flavor::Kind(name) => kind(spec, name, &choice, say).await?,
-        Flavor::Minikube(profile) => minikube::start(spec, profile, &choice, say).await?,
+        Flavor::Minikube(profile) => minikube::ensure(spec, profile, &choice, say).await?,
         Flavor::Other => return Err(not_there(&choice)),
     }
     Ok(Choice {
@@ -72,13 +72,23 @@ async fn kind(
     Ok(())
 }
 
+/// Whether the stack's cluster is llmdev's own and cannot be asked for anything: it can only be deleted as a whole.
+///
+/// # Errors
+/// As [`super::detect::choose`].
+pub fn only_to_be_deleted(spec: &ClusterSpec, stack: &str) -> Result<bool> {
+    let choice = super::detect::choose(spec, stack, &super::kubeconfig())?;
+    Ok(!choice.known && created::by_us(&choice.context))
+}
+
 /// Takes a cluster away that llmdev created.
 ///
 /// # Errors
 /// [`crate::error::Kind::Refused`] for a cluster that llmdev did not create.
 pub async fn delete(spec: &ClusterSpec, stack: &str, say: &(dyn Fn(String) + Sync)) -> Result<()> {
     let choice = super::detect::choose(spec, stack, &super::kubeconfig())?;
-    if !choice.known {
+    // A minikube profile that is stopped is there, and has no context.
+    if !choice.known && !created::by_us(&choice.context) {
         return Ok(());
     }
     let refused = || {
@@ -94,7 +104,7 @@ pub async fn delete(spec: &ClusterSpec, stack: &str, say: &(dyn Fn(String) + Syn
         }
         Flavor::Minikube(profile) if created::by_us(&choice.context) => {
             say(format!("deleting the minikube profile {profile}"));
-            run("minikube", &["delete", "--profile", profile], "").await?;
+            minikube::delete(profile).await?;
         }
         Flavor::Kind(name) => {
             return Err(refused().remedy(format!("kind delete cluster --name {name}")));

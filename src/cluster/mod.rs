@@ -11,6 +11,8 @@ pub mod minikube;
 pub mod node;
 pub mod registry;
 pub mod room;
+pub mod runtime;
+pub mod supply;
 
 use std::time::Duration;
 
@@ -75,7 +77,17 @@ pub async fn connect(
     let choice = detect::choose(spec, stack, &kubeconfig())?;
     let choice = create::ensure(spec, choice, say).await?;
     let client = client_for(&choice.context).await?;
-    answers(&client, &choice).await?;
+    let client = match (answers(&client, &choice).await, &choice.flavor) {
+        (Ok(()), _) => client,
+        // `minikube stop` takes the context away, but a restart of the machine, a pause and a new address do not.
+        (Err(_), Flavor::Minikube(profile)) => {
+            minikube::ensure(spec, profile, &choice, say).await?;
+            let client = client_for(&choice.context).await?;
+            answers(&client, &choice).await?;
+            client
+        }
+        (Err(failure), _) => return Err(failure),
+    };
     Ok(Cluster { choice, client })
 }
 
@@ -91,6 +103,26 @@ pub async fn connect_existing(spec: &ClusterSpec, stack: &str) -> Result<Cluster
     let client = client_for(&choice.context).await?;
     answers(&client, &choice).await?;
     Ok(Cluster { choice, client })
+}
+
+/// Starts a minikube profile that was stopped since it was connected to: its address and certificates stay.
+///
+/// # Errors
+/// When it does not start. Of other clusters that do not answer, others have to tell.
+pub async fn wake(
+    cluster: &Cluster,
+    spec: &ClusterSpec,
+    say: &(dyn Fn(String) + Sync),
+) -> Result<()> {
+    let Cluster { choice, client } = cluster;
+    let Flavor::Minikube(profile) = &choice.flavor else {
+        return Ok(());
+    };
+    if answers(client, choice).await.is_ok() {
+        return Ok(());
+    }
+    minikube::ensure(spec, profile, choice, say).await?;
+    answers(client, choice).await
 }
 
 /// What the user's kubeconfig says; empty when there is none.

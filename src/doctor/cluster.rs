@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
 
 use super::Check;
-use crate::cluster::{self, detect};
+use crate::cluster::{self, Flavor, detect};
 use crate::stack::{ClusterSpec, Stack};
 
 pub(super) async fn check(stack: Option<&Stack>) -> Vec<Check> {
@@ -18,9 +18,16 @@ pub(super) async fn check(stack: Option<&Stack>) -> Vec<Check> {
         Err(failure) => return vec![Check::failed("context", &failure)],
     };
     if !choice.known {
-        let found = format!("there is no {} yet", choice.context);
+        // minikube takes the context of a profile away that it stops.
+        let (found, mends) = match &choice.flavor {
+            Flavor::Minikube(profile) => (
+                format!("no minikube profile {profile} runs"),
+                "starts or creates it",
+            ),
+            _ => (format!("there is no {} yet", choice.context), "creates it"),
+        };
         return vec![if spec.create {
-            Check::good("context", format!("{found}; `llmdev up` creates it"))
+            Check::good("context", format!("{found}; `llmdev up` {mends}"))
         } else {
             Check::bad("context", found)
                 .remedy("`cluster: { create: true }` in stack.yaml, or create it")

@@ -4,7 +4,8 @@ use super::{Check, Verdict};
 use crate::build::{Docker, credentials};
 use crate::cluster::load::push;
 use crate::cluster::registry::{self, Announced, Registry};
-use crate::cluster::{self, Choice, Flavor, detect, node};
+use crate::cluster::supply::{self, Supply};
+use crate::cluster::{self, Choice, Flavor, detect};
 use crate::error::Result;
 use crate::stack::{ClusterSpec, Stack};
 
@@ -13,6 +14,8 @@ struct Way {
     choice: Choice,
     /// How many nodes Docker reaches; none: it does not reach them.
     nodes: Option<usize>,
+    /// Whether the nodes run containers with the engine that images are built in.
+    in_place: bool,
     announced: Result<Option<Announced>>,
 }
 
@@ -27,14 +30,16 @@ pub(super) async fn check(stack: Option<&Stack>) -> Vec<Check> {
     ) else {
         return Vec::new();
     };
-    let Ok(way) = Way::look(&docker, choice).await else {
+    let Ok(way) = Way::look(spec, name, choice).await else {
         return Vec::new();
     };
     let announced = way.announced.as_ref().ok().and_then(Option::as_ref);
-    let chosen = registry::choose(spec.registry.as_deref(), way.nodes.is_some(), announced);
+    let reached = way.nodes.is_some() || way.in_place;
+    let chosen = registry::choose(spec.registry.as_deref(), reached, announced);
     let builds = stack.is_none_or(|stack| stack.services.iter().any(|one| one.build.is_some()));
     vec![match (chosen, way.nodes) {
         (Some(registry), _) => through(&registry, &docker).await,
+        _ if way.in_place => Check::good("images", "built in the nodes' own Docker"),
         (None, Some(nodes)) => {
             let tried = push::reachable(docker.api()).await;
             into_nodes(nodes, tried, announced.and_then(Announced::registry))
@@ -48,15 +53,16 @@ pub(super) async fn check(stack: Option<&Stack>) -> Vec<Check> {
 }
 
 impl Way {
-    async fn look(docker: &Docker, choice: Choice) -> Result<Way> {
-        let (nodes, announced) = tokio::join!(node::of(docker.api(), &choice.flavor), async {
+    async fn look(spec: &ClusterSpec, stack: &str, choice: Choice) -> Result<Way> {
+        let (supply, announced) = tokio::join!(Supply::as_it_is(spec, stack), async {
             match choice.known {
                 true => registry::announced(&choice.context).await,
                 false => Ok(None),
             }
         });
-        let nodes = match nodes? {
-            Some(nodes) if !nodes.is_empty() => Some(nodes.len()),
+        let supply = supply?;
+        let nodes = match supply.nodes {
+            Some(nodes) => Some(nodes.len()),
             // It is yet to be made.
             _ if !choice.known && choice.flavor != Flavor::Other => Some(0),
             _ => None,
@@ -64,6 +70,7 @@ impl Way {
         Ok(Way {
             choice,
             nodes,
+            in_place: matches!(supply.way, supply::Way::None),
             announced,
         })
     }

@@ -53,7 +53,7 @@ pub async fn build(context: &Context) -> Result<Built> {
     let _kept = context.world.images.read().await;
     if context.prepared.plans.contains_key(&context.service)
         && context.prepared.registry.is_none()
-        && context.world.loader.is_none()
+        && !context.world.is_reached()
     {
         return Err(context.world.no_way());
     }

@@ -15,9 +15,10 @@ use crate::apply::Applier;
 use crate::build::Docker;
 use crate::cluster::agent::Agents;
 use crate::cluster::load::Loader;
-use crate::cluster::node::{self, Node};
+use crate::cluster::node::Node;
 use crate::cluster::registry::{self, Announced, Registry};
 use crate::cluster::room::Facts;
+use crate::cluster::supply::{Supply, Way};
 use crate::cluster::{self, Cluster};
 use crate::error::{Failure, Result};
 use crate::event::Level;
@@ -47,6 +48,10 @@ pub struct World {
     pub forwards: Forwards,
     /// Gets images into the nodes; none where Docker does not reach them.
     pub loader: Option<Loader>,
+    /// Whether the nodes run containers with the engine that images are built in.
+    in_place: bool,
+    /// Why this minikube profile takes no images.
+    closed: Option<Failure>,
     /// Gets files into containers.
     pub keeper: Keeper,
     /// Read while images are built and loaded, written while old ones are removed.
@@ -80,7 +85,7 @@ impl World {
         said: Box<dyn Fn(Said) + Send + Sync>,
     ) -> Result<Self> {
         let say = |line: String| bus.note(Level::Info, None, line);
-        let (docker, cluster) = tokio::try_join!(
+        let (host, cluster) = tokio::try_join!(
             Docker::connect(),
             cluster::connect(&stack.cluster, &stack.name, &say)
         )?;
@@ -90,19 +95,30 @@ impl World {
         let scope = Scope::AllNamespaces(stack.namespace.clone());
         let views = view::observe(client.clone(), &owner, scope, end.clone());
         let applier = Applier::new(client.clone(), owner.clone(), &stack.namespace, &state.dir);
-        let nodes = node::of(docker.api(), &cluster.choice.flavor);
-        let (facts, announced, nodes) =
-            tokio::join!(Facts::ask(&client, &owner), Announced::ask(&client), nodes);
-        let (loader, agents, dialer) = match nodes?.filter(|nodes| !nodes.is_empty()) {
+        let (facts, announced, supply) = tokio::join!(
+            Facts::ask(&client, &owner),
+            Announced::ask(&client),
+            Supply::of(&cluster, &host)
+        );
+        let Supply { docker, nodes, way } = supply?;
+        let (agents, dialer) = match &nodes {
             Some(nodes) => {
-                let agents = Arc::new(agents(docker.api(), &nodes)?);
-                start_agents(&agents, &nodes, &end);
-                let loader = Loader::new(docker.api(), &nodes, &state.dir);
-                let loader = loader.with_agents(Arc::clone(&agents));
+                let agents = Arc::new(agents(host.api(), nodes)?);
+                start_agents(&agents, nodes, &end);
                 let dialer = Dialer::Near(near(Arc::clone(&agents)), client.clone());
-                (Some(loader), Some(agents), dialer)
+                (Some(agents), dialer)
             }
-            None => (None, None, Dialer::Api(client.clone())),
+            None => (None, Dialer::Api(client.clone())),
+        };
+        let (loader, in_place, closed) = match way {
+            Way::None => (None, true, None),
+            Way::Closed(why) => (None, false, why),
+            Way::Load => {
+                let nodes = nodes.as_deref().unwrap_or_default();
+                let loader = Loader::new(docker.api(), nodes, &state.dir);
+                let agents = agents.iter().cloned();
+                (Some(agents.fold(loader, Loader::with_agents)), false, None)
+            }
         };
         let means = Means { client, agents };
         let keeper = Keeper::start(means, views.clone(), state.synced(), said);
@@ -114,6 +130,8 @@ impl World {
             views,
             forwards,
             loader,
+            in_place,
+            closed,
             keeper,
             images: tokio::sync::RwLock::default(),
             said_way: AtomicBool::new(false),
@@ -131,12 +149,18 @@ impl World {
     pub fn registry(&self, spec: &ClusterSpec) -> Option<Registry> {
         let announced = lock(&self.announced);
         let announced = announced.as_ref().ok().and_then(Option::as_ref);
-        registry::choose(spec.registry.as_deref(), self.loader.is_some(), announced)
+        registry::choose(spec.registry.as_deref(), self.is_reached(), announced)
     }
 
-    /// Why images cannot get into the cluster, where there is neither a registry nor a loader.
+    /// Whether images that are built get to the nodes without a registry.
+    pub fn is_reached(&self) -> bool {
+        self.loader.is_some() || self.in_place
+    }
+
+    /// Why images cannot get into the cluster, where there is no registry either.
     pub fn no_way(&self) -> Failure {
-        registry::no_way(&self.cluster.choice.context, &lock(&self.announced))
+        let announced = || registry::no_way(&self.cluster.choice.context, &lock(&self.announced));
+        self.closed.clone().unwrap_or_else(announced)
     }
 
     /// Whether it is time to say which way images take: once an `up`.

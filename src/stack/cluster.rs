@@ -17,6 +17,8 @@ pub const CLUSTER: &[&str] = &[
     "nodes",
     "image",
     "kubernetesVersion",
+    "driver",
+    "containerRuntime",
     "config",
     "registry",
 ];
@@ -45,7 +47,15 @@ pub fn cluster(entry: &Entry, report: &mut Report) -> (ClusterSpec, Option<At<St
         }
         Some(create)
     });
-    only_kind(&fields, provider, report);
+    only(
+        Provider::Kind,
+        &["config", "image"],
+        &fields,
+        provider,
+        report,
+    );
+    let of_minikube = ["driver", "containerRuntime"];
+    only(Provider::Minikube, &of_minikube, &fields, provider, report);
     let name = fields
         .get("name")
         .and_then(|node| read(node, report, cluster_name(provider)));
@@ -67,6 +77,11 @@ pub fn cluster(entry: &Entry, report: &mut Report) -> (ClusterSpec, Option<At<St
             .and_then(|node| text(node, report))
             .map(|image| image.it),
         kubernetes_version: version.map(|version| version.it),
+        driver: value(&fields, "driver", scalar::label, report),
+        container_runtime: fields
+            .get("containerRuntime")
+            .and_then(|node| one_of(node, RUNTIMES, report))
+            .map(str::to_owned),
         config: None,
         registry: value(&fields, "registry", scalar::registry, report),
     };
@@ -88,13 +103,27 @@ fn cluster_name(provider: Option<Provider>) -> impl Fn(&str) -> Read<String> {
     }
 }
 
-fn only_kind(fields: &Fields<'_>, provider: Option<Provider>, report: &mut Report) {
-    if matches!(provider, None | Some(Provider::Kind)) {
+/// What minikube's nodes can run containers with.
+const RUNTIMES: &[(&str, &str)] = &[
+    ("docker", "docker"),
+    ("containerd", "containerd"),
+    ("cri-o", "cri-o"),
+];
+
+fn only(
+    whose: Provider,
+    keys: &[&str],
+    fields: &Fields<'_>,
+    provider: Option<Provider>,
+    report: &mut Report,
+) {
+    // What is not said is kind, where something is to be created.
+    if provider.unwrap_or(Provider::Kind) == whose {
         return;
     }
-    for key in ["config", "image"] {
+    for key in keys {
         if let Some(entry) = fields.entry(key) {
-            let message = format!("`{key}` is for the provider kind only");
+            let message = format!("`{key}` is for the provider {whose} only");
             report.add(Diagnostic::new(entry.key_span.clone(), message));
         }
     }

@@ -103,6 +103,10 @@ pub struct ClusterSpec {
     pub image: Option<String>,
     /// The Kubernetes version when it is created, such as `v1.35.0`.
     pub kubernetes_version: Option<String>,
+    /// What the nodes are made with when it is created (minikube), such as `docker`.
+    pub driver: Option<String>,
+    /// What the nodes run containers with when it is created (minikube): `docker`, `containerd` or `cri-o`.
+    pub container_runtime: Option<String>,
     /// A kind configuration file of the user's own, absolute.
     pub config: Option<PathBuf>,
     /// A registry, `host:port[/path]`, that Docker pushes images to and the nodes pull them from.

@@ -96,6 +96,11 @@ fn cluster() -> Value {
         "nodes": count("How many nodes a new cluster gets. Default: 1."),
         "image": text("The node image of a new kind cluster."),
         "kubernetesVersion": { "type": ["string", "number", "null"], "description": "The Kubernetes version of a new cluster, such as `v1.35.0`." },
+        "driver": text("What makes the nodes of a new minikube profile, such as `docker`."),
+        "containerRuntime": {
+            "enum": ["docker", "containerd", "cri-o", null],
+            "description": "What a new minikube profile runs containers with. With `docker`, images are built in its own engine.",
+        },
         "config": text("A kind configuration file for a new cluster."),
         "registry": text("A registry, `host:port[/path]`, that Docker pushes images to and the nodes pull them from, instead of putting them into the nodes. Default: where the nodes cannot be reached, the one that the cluster announces."),
     });

@@ -78,7 +78,9 @@ fn remedy(stack: &Stack, placed: &Placed, facts: &Facts, choice: &Choice) -> Str
     }
     all.push(match &choice.flavor {
         super::Flavor::Minikube(profile) => {
-            format!("a larger cluster: minikube start -p {profile} --cpus … --memory …")
+            format!(
+                "a larger profile: minikube delete -p {profile}, and more `cpus` or `memory` in `cluster`"
+            )
         }
         super::Flavor::Kind(_) => "give Docker more, or a larger machine".to_owned(),
         super::Flavor::Other => "a larger cluster".to_owned(),

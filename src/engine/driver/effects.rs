@@ -3,36 +3,30 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::{Driver, Report};
-use crate::cluster::registry;
+use crate::cluster::node::interrupted;
+use crate::cluster::{self, registry};
 use crate::engine::machine::{Input, Stage};
 use crate::engine::stages::Built;
 use crate::engine::world::World;
 use crate::engine::{hooks, prepare, settle, stages};
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, Result};
 use crate::event::Level;
-use crate::stack;
+use crate::stack::{self, Stack};
 
 impl Driver {
     pub(super) fn prepare(&mut self, run: u64) {
         self.rest.end();
         self.preparing.cancel();
         self.preparing = CancellationToken::new();
-        let (file, profile, state, bus) = (
-            self.file.clone(),
-            self.profile.clone(),
-            self.state.clone(),
-            self.bus.clone(),
-        );
-        let (planner, world, reports) = (
-            Arc::clone(&self.planner),
-            self.world.clone(),
-            self.reports.clone(),
-        );
+        let (file, profile, state) = (self.file.clone(), self.profile.clone(), self.state.clone());
+        let (planner, known) = (Arc::clone(&self.planner), self.world.clone());
         // A change may cut this preparation short: another one looks at the cluster then, but runs no hook twice.
         let (hooks_due, look_due) = (std::mem::take(&mut self.hooks_due), self.look_due);
+        let connect = self.connecting();
         let bases = self.live.bases();
         let work = async move {
             let stack = tokio::task::spawn_blocking(move || stack::read(&file, profile.as_deref()));
@@ -44,32 +38,15 @@ impl Driver {
             if hooks_due {
                 hooks::run(&stack, &stack.hooks.before_build, "beforeBuild").await?;
             }
-            let (forwards, synced) = (reports.clone(), reports.clone());
             let prepare = |registry| {
                 let (stack, planner) = (Arc::clone(&stack), Arc::clone(&planner));
                 prepare::prepare(stack, planner, &state, Some(bases.clone()), registry)
             };
-            let likely = match &world {
+            let likely = match known {
                 Some(world) => world.registry(&stack.cluster),
                 None => registry::choose(stack.cluster.registry.as_deref(), true, None),
             };
-            let connect = async {
-                match world {
-                    Some(world) => {
-                        if look_due {
-                            world.look_around().await;
-                        }
-                        Ok(world)
-                    }
-                    None => {
-                        let changed = move |change| drop(forwards.send(Report::Forwards(change)));
-                        let said = move |said| drop(synced.send(Report::Synced(said)));
-                        World::connect(&stack, &state, &bus, Box::new(changed), Box::new(said))
-                            .await
-                            .map(Arc::new)
-                    }
-                }
-            };
+            let connect = connect(Arc::clone(&stack), look_due);
             let (world, mut prepared) = tokio::try_join!(connect, prepare(likely))?;
             // Only the cluster knows what it announces, and images have that name.
             let registry = world.registry(&stack.cluster);
@@ -96,6 +73,38 @@ impl Driver {
                 })),
             });
         });
+    }
+
+    /// Connects to the cluster, which may have to be made or started before. That is not given up when a file changes or
+    /// a run is stopped, for half of a cluster helps nobody: who comes meanwhile waits for it.
+    fn connecting(
+        &self,
+    ) -> impl FnOnce(Arc<Stack>, bool) -> BoxFuture<'static, Result<Arc<World>>> + use<> {
+        let (world, state, bus) = (self.world.clone(), self.state.clone(), self.bus.clone());
+        let (forwards, synced) = (self.reports.clone(), self.reports.clone());
+        let (turn, cancel) = (Arc::clone(&self.connection), self.preparing.clone());
+        move |stack, asked| {
+            let work = async move {
+                let turn = cancel.run_until_cancelled(turn.lock_owned()).await;
+                let _turn = turn.ok_or_else(interrupted)?;
+                if let Some(world) = world {
+                    if asked {
+                        let say = |line: String| bus.note(Level::Info, None, line);
+                        cluster::wake(&world.cluster, &stack.cluster, &say).await?;
+                        world.look_around().await;
+                    }
+                    return Ok(world);
+                }
+                let changed = move |change| drop(forwards.send(Report::Forwards(change)));
+                let said = move |said| drop(synced.send(Report::Synced(said)));
+                World::connect(&stack, &state, &bus, Box::new(changed), Box::new(said))
+                    .await
+                    .map(Arc::new)
+            };
+            let work = tokio::spawn(work);
+            let failed = |error| Failure::failed("cannot connect to the cluster").because(error);
+            Box::pin(async move { work.await.map_err(failed)? })
+        }
     }
 
     pub(super) fn groundwork(&self, run: u64) {

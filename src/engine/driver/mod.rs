@@ -176,6 +176,7 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
         current: None,
         stages: BTreeMap::new(),
         preparing: CancellationToken::new(),
+        connection: Arc::default(),
         applied: BTreeMap::new(),
         replaced: BTreeSet::new(),
         extra: BTreeMap::new(),
@@ -212,6 +213,8 @@ struct Driver {
     stages: BTreeMap<String, CancellationToken>,
     /// Ends the live prepare.
     preparing: CancellationToken,
+    /// Held by whoever connects to the cluster, so that nobody starts it twice.
+    connection: Arc<tokio::sync::Mutex<()>>,
     /// What was applied for each service, and what the machine was last told of it.
     applied: BTreeMap<String, (ready::Target, Option<Readiness>)>,
     /// Pods of older versions that were told to go, by uid.

@@ -291,8 +291,10 @@ impl Stack {
     }
 
     fn state(&self) -> Option<PathBuf> {
-        let mut folders = fs::read_dir(self.home.path().join("llmdev")).ok()?;
-        Some(folders.next()?.ok()?.path())
+        let folders = fs::read_dir(self.home.path().join("llmdev")).ok()?;
+        let mut folders = folders.flatten().map(|folder| folder.path());
+        // Beside it may be what is known of clusters.
+        folders.find(|folder| !folder.ends_with("clusters"))
     }
 }
 

@@ -1,0 +1,95 @@
+#!/bin/sh
+# A double of minikube that answers as minikube 1.38 does. Beside it are the profile's "name", its "state" (missing,
+# running, several, unlisted, paused, half or stopped), its "kubeconfig", its "node" where there is a container to be
+# started and stopped, its "engine" (what docker-env answers) and, where a start is to fail, what it then says ("fails").
+# A start goes on when there is no "holds". "calls" is what was asked of it.
+here=$(dirname "$0")
+state=$(cat "$here/state")
+name=$(cat "$here/name")
+echo "$*" >>"$here/calls"
+
+becomes() { printf %s "$1" >"$here/state"; }
+event() { printf '{"specversion":"1.0","type":"io.k8s.sigs.minikube.%s","data":{%s}}\n' "$1" "$2"; }
+missing() {
+  event info "\"message\":\"Profile \\\"$name\\\" not found.\""
+  event error '"advice":"","exitcode":"85","issues":"","message":"","name":"","url":""'
+  exit 85
+}
+machine() {
+  printf '{"Name":"%s","Host":"%s","Kubelet":"%s","APIServer":"%s","Kubeconfig":"%s","Worker":false}' "$name" "$@"
+}
+with_node() { [ ! -e "$here/node" ] || "$@" "$(cat "$here/node")" >/dev/null; }
+until_it_answers() { timeout 120 sh -c "until docker exec $1 kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz; do sleep 0.2; done" 2>&1; }
+
+becomes_current() { sed -i "1s/{/{\"current-context\":\"$name\",/" "$KUBECONFIG"; }
+
+[ "$1 $2" != "unpause --all-namespaces" ] || set -- "$1" "$3" "$4"
+if [ "$2 $3" != "--profile $name" ]; then
+  [ "$1" = delete ] || missing
+  exit 0
+fi
+case $1 in
+  status)
+    case $state in
+      missing) missing ;;
+      running) machine Running Running Running Configured ;;
+      several)
+        printf '[%s,{"Name":"%s-m02","Host":"Running","Kubelet":"Running","APIServer":"Irrelevant","Kubeconfig":"Irrelevant","Worker":true}]' \
+          "$(machine Running Running Running Configured)" "$name"
+        ;;
+      unlisted) machine Running Running Running Misconfigured; exit 6 ;;
+      paused) machine Running Stopped Paused Configured; exit 2 ;;
+      half) machine Running Stopped Stopped Configured; exit 2 ;;
+      stopped) machine Stopped Stopped Stopped Stopped; exit 7 ;;
+    esac
+    ;;
+  start)
+    event step '"currentstep":"0","message":"minikube v1.38.1 on Debian","name":"Initial Minikube Setup","totalsteps":"19"'
+    event step '"currentstep":"11","message":"Preparing Kubernetes v1.36.3 ...","name":"Preparing Kubernetes","totalsteps":"19"'
+    echo 'W1121 10:00:00 no JSON' >&2
+    while [ -e "$here/holds" ]; do sleep 0.1; done
+    if [ -e "$here/fails" ]; then
+      cat "$here/fails"
+      becomes half
+      exit 80
+    fi
+    event step '"currentstep":"11","message":"Preparing Kubernetes v1.36.3 ...","name":"Preparing Kubernetes","totalsteps":"19"'
+    with_node docker start
+    with_node until_it_answers
+    cp "$here/kubeconfig" "$KUBECONFIG"
+    case $* in *--keep-context*) ;; *) becomes_current ;; esac
+    becomes running
+    ;;
+  stop)
+    with_node docker stop
+    : >"$KUBECONFIG"
+    becomes stopped
+    ;;
+  unpause)
+    cp "$here/kubeconfig" "$KUBECONFIG"
+    becomes running
+    ;;
+  update-context)
+    cp "$here/kubeconfig" "$KUBECONFIG"
+    becomes_current
+    becomes running
+    ;;
+  docker-env)
+    [ "$4 $5 $6 $7" = "--shell none --output json" ] || { echo 'export DOCKER_HOST="…"'; exit 0; }
+    case $state in
+      running) cat "$here/engine" ;;
+      several) echo "false exit code 81"; exit 81 ;;
+      *) echo "false exit code 83"; exit 83 ;;
+    esac
+    ;;
+  delete)
+    [ ! -e "$here/undeletable" ] || exit 0
+    with_node docker rm --force --volumes
+    : >"$KUBECONFIG"
+    becomes missing
+    ;;
+  *)
+    echo "the double of minikube knows no $1" >&2
+    exit 64
+    ;;
+esac
