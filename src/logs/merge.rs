@@ -61,11 +61,14 @@ async fn next(source: &mut mpsc::Receiver<LogItem>, out: &Out) -> Result<Option<
     }
 }
 
-/// The last lines of each service, by time and arrival.
+/// When a line was printed, and how many came before it.
+type Order = (DateTime<Utc>, u64);
+
+/// The last lines of each service.
 pub(super) struct Last {
     each: usize,
     count: u64,
-    lines: HashMap<Arc<str>, BTreeMap<(DateTime<Utc>, u64), LogLine>>,
+    lines: HashMap<Arc<str>, BTreeMap<Order, LogLine>>,
 }
 
 impl Last {
@@ -146,8 +149,8 @@ pub(super) async fn live(mut lines: mpsc::Receiver<LogItem>, out: &Out) -> Resul
 #[derive(Default)]
 struct Window {
     count: u64,
-    lines: BTreeMap<(DateTime<Utc>, u64), LogLine>,
-    arrivals: VecDeque<(Instant, (DateTime<Utc>, u64))>,
+    lines: BTreeMap<Order, LogLine>,
+    arrivals: VecDeque<(Instant, Order)>,
 }
 
 impl Window {
