@@ -431,6 +431,7 @@ async fn a_login_is_taken_from_dockers_own_and_said_to_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_was_never_there_is_said() {
     let nowhere = format!("localhost:{}", free_port());
+    let _images = Images(format!("{nowhere}/"));
     let mut live = stack("nowhere", free_port());
     let cluster = elsewhere(&mut live);
     on(&live, &format!("{cluster}, registry: '{nowhere}'"));
@@ -444,7 +445,15 @@ async fn a_registry_that_was_never_there_is_said() {
             &format!("curl http://{nowhere}/v2/"),
         ],
     );
-    for image in Registry::in_docker(&format!("{nowhere}/")) {
-        run("docker", &["rmi", &image]);
+}
+
+/// Docker's images whose names have a part, removed in the end.
+struct Images(String);
+
+impl Drop for Images {
+    fn drop(&mut self) {
+        for image in Registry::in_docker(&self.0) {
+            let _ = Command::new("docker").args(["rmi", &image]).output();
+        }
     }
 }
