@@ -23,9 +23,6 @@ pub struct Context {
     pub entries: Entries,
 }
 
-/// An entry on its way into the list.
-type Found = Entry<Box<str>>;
-
 /// Why a context could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {error}", path.display())]
@@ -64,15 +61,12 @@ impl Context {
         let fresh = digest_all(root, &entries, &unknown)?;
         digests.learn(fresh.iter().map(|(_, fresh)| fresh));
         for (index, fresh) in fresh {
-            entries[index].mtime_ns = fresh.mtime_ns;
-            entries[index].what = What::File {
-                size: fresh.size,
-                digest: fresh.digest,
-            };
+            entries.set_file(index, fresh.mtime_ns, fresh.size, fresh.digest);
         }
+        entries.shrink_to_fit();
         Ok(Context {
             root: root.to_owned(),
-            entries: entries.into_iter().collect(),
+            entries,
         })
     }
 
@@ -123,7 +117,9 @@ struct Walk<'a> {
 struct Queue {
     tasks: Vec<Task>,
     /// By a folder's number; none until it is listed.
-    listings: Vec<Option<Vec<Item>>>,
+    listings: Vec<Option<Listing>>,
+    /// What all listings hold, in one piece: of many small ones the allocator would keep what they leave behind.
+    found: Entries,
     running: usize,
     failed: Option<Unreadable>,
 }
@@ -138,24 +134,65 @@ struct Task {
 }
 
 /// What a folder holds, in order.
-enum Item {
-    Entry(Found),
-    /// A file whose content must be read.
-    Unknown(Found),
-    /// A folder, whether it is ignored, and its number.
-    Folder(Found, bool, usize),
+#[derive(Default)]
+struct Listing {
+    /// Where it begins in what was found.
+    start: usize,
+    items: usize,
+    /// Places of files whose content must be read.
+    unknown: Vec<usize>,
+    folders: Vec<Folder>,
 }
 
-impl Item {
-    fn path(&self) -> &str {
-        let (Item::Entry(entry) | Item::Unknown(entry) | Item::Folder(entry, ..)) = self;
-        &entry.path
+/// A folder in a [`Listing`].
+struct Folder {
+    /// Its place.
+    at: usize,
+    ignored: bool,
+    number: usize,
+}
+
+/// One thing that a folder holds.
+struct Item {
+    entry: Entry<Box<str>>,
+    kind: Kind,
+}
+
+enum Kind {
+    Plain,
+    /// A file whose content must be read.
+    Unknown,
+    /// A folder, whether it is ignored, and its number.
+    Folder(bool, usize),
+}
+
+impl Listing {
+    fn of(items: Vec<Item>, found: &mut Entries) -> Self {
+        let mut listing = Listing {
+            start: found.len(),
+            items: items.len(),
+            ..Listing::default()
+        };
+        for item in items {
+            let at = found.len();
+            match item.kind {
+                Kind::Plain => {}
+                Kind::Unknown => listing.unknown.push(at),
+                Kind::Folder(ignored, number) => listing.folders.push(Folder {
+                    at,
+                    ignored,
+                    number,
+                }),
+            }
+            found.push(item.entry);
+        }
+        listing
     }
 }
 
 impl Walk<'_> {
     /// All entries in order, and the places of those whose content must be read.
-    fn run(&self) -> Result<(Vec<Found>, Vec<usize>), Unreadable> {
+    fn run(&self) -> Result<(Entries, Vec<usize>), Unreadable> {
         let top = Task {
             number: 0,
             path: String::new(),
@@ -176,8 +213,9 @@ impl Walk<'_> {
         if let Some(unreadable) = queue.failed.take() {
             return Err(unreadable);
         }
-        let (mut entries, mut unknown) = (Vec::new(), Vec::new());
-        assemble(&mut queue.listings, 0, &mut entries, &mut unknown);
+        let (mut entries, mut unknown) = (Entries::default(), Vec::new());
+        let found = std::mem::take(&mut queue.found);
+        assemble(&mut queue.listings, &found, 0, &mut entries, &mut unknown);
         Ok((entries, unknown))
     }
 
@@ -214,16 +252,14 @@ impl Walk<'_> {
         let mut queue = self.lock();
         queue.running = queue.running.saturating_sub(1);
         match listed {
-            Ok((mut items, mut tasks)) => {
+            Ok((items, mut tasks)) => {
+                let mut listing = Listing::of(items, &mut queue.found);
                 let first = queue.listings.len();
-                for item in &mut items {
-                    if let Item::Folder(_, _, number) = item {
-                        *number += first;
-                    }
-                }
+                let folders = listing.folders.iter_mut();
+                folders.for_each(|folder| folder.number += first);
                 tasks.iter_mut().for_each(|task| task.number += first);
                 queue.listings.resize_with(first + tasks.len(), || None);
-                queue.listings[number] = Some(items);
+                queue.listings[number] = Some(listing);
                 queue.tasks.append(&mut tasks);
             }
             Err(unreadable) => queue.failed = Some(unreadable),
@@ -260,7 +296,7 @@ impl Walk<'_> {
         for (_, name, kind) in names {
             items.extend(self.item(fd, &task, &name, kind, &mut tasks)?);
         }
-        items.sort_unstable_by(|a, b| a.path().cmp(b.path()));
+        items.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
         Ok((items, tasks))
     }
 
@@ -293,7 +329,8 @@ impl Walk<'_> {
                     matched,
                     ignored,
                 });
-                Some(Item::Folder(entry, ignored, tasks.len() - 1))
+                let kind = Kind::Folder(ignored, tasks.len() - 1);
+                Some(Item { entry, kind })
             }
             FileType::Symlink if !self.ignore.ignores(&path, &task.matched) => {
                 let target = rustix::fs::readlinkat(folder, name, Vec::new()).map_err(failed)?;
@@ -301,7 +338,8 @@ impl Walk<'_> {
                     .into_string()
                     .map_err(|_| self.unreadable(&path, not_utf8()))?;
                 let entry = self.entry(&path, &stat()?, What::Link(target.into()))?;
-                Some(Item::Entry(entry))
+                let kind = Kind::Plain;
+                Some(Item { entry, kind })
             }
             FileType::RegularFile if !self.ignore.ignores(&path, &task.matched) => {
                 let stat = stat()?;
@@ -312,11 +350,11 @@ impl Walk<'_> {
                     digest: known.unwrap_or_default(),
                 };
                 let entry = self.entry(&path, &stat, what)?;
-                Some(if known.is_some() {
-                    Item::Entry(entry)
-                } else {
-                    Item::Unknown(entry)
-                })
+                let kind = match known {
+                    Some(_) => Kind::Plain,
+                    None => Kind::Unknown,
+                };
+                Some(Item { entry, kind })
             }
             _ => None,
         })
@@ -326,7 +364,12 @@ impl Walk<'_> {
         clippy::unnecessary_cast,
         reason = "the field's type differs between platforms"
     )]
-    fn entry(&self, path: &str, stat: &Stat, what: What<Box<str>>) -> Result<Found, Unreadable> {
+    fn entry(
+        &self,
+        path: &str,
+        stat: &Stat,
+        what: What<Box<str>>,
+    ) -> Result<Entry<Box<str>>, Unreadable> {
         // A lossy name means that Docker cannot be told of the file.
         if path.contains(char::REPLACEMENT_CHARACTER)
             && self.root.join(path).symlink_metadata().is_err()
@@ -352,26 +395,27 @@ impl Walk<'_> {
 
 /// Puts listings one after the other, each folder before what is in it.
 fn assemble(
-    listings: &mut [Option<Vec<Item>>],
+    listings: &mut [Option<Listing>],
+    found: &Entries,
     number: usize,
-    entries: &mut Vec<Found>,
+    entries: &mut Entries,
     unknown: &mut Vec<usize>,
 ) {
-    for item in listings[number].take().into_iter().flatten() {
-        match item {
-            Item::Entry(entry) => entries.push(entry),
-            Item::Unknown(entry) => {
-                unknown.push(entries.len());
-                entries.push(entry);
-            }
-            Item::Folder(entry, ignored, inside) => {
-                entries.push(entry);
-                let before = entries.len();
-                assemble(listings, inside, entries, unknown);
-                // An ignored folder is sent only when something in it is.
-                if ignored && entries.len() == before {
-                    entries.pop();
-                }
+    let listing = listings[number].take().unwrap_or_default();
+    let mut unread = listing.unknown.into_iter().peekable();
+    let mut folders = listing.folders.into_iter().peekable();
+    for at in listing.start..listing.start + listing.items {
+        let Some(entry) = found.get(at) else { break };
+        if unread.next_if_eq(&at).is_some() {
+            unknown.push(entries.len());
+        }
+        entries.push(entry);
+        if let Some(folder) = folders.next_if(|folder| folder.at == at) {
+            let before = entries.len();
+            assemble(listings, found, folder.number, entries, unknown);
+            // An ignored folder is sent only when something in it is.
+            if folder.ignored && entries.len() == before {
+                entries.pop();
             }
         }
     }
@@ -393,11 +437,12 @@ fn join(prefix: &str, name: &str) -> String {
 /// Reads files on as many threads as there are cores.
 fn digest_all(
     root: &Path,
-    entries: &[Found],
+    entries: &Entries,
     unknown: &[usize],
 ) -> Result<Vec<(usize, Fresh)>, Unreadable> {
     let one = |index: usize| {
-        let path = root.join(&*entries[index].path);
+        let path = entries.get(index).map_or("", |entry| entry.path);
+        let path = root.join(path);
         digests::digest(&path)
             .map(|fresh| (index, fresh))
             .map_err(|error| Unreadable { path, error })

@@ -37,8 +37,8 @@ pub enum What<T> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entries {
     /// All paths, one after the other, each with the target of its link.
-    texts: Box<str>,
-    records: Box<[Record]>,
+    texts: String,
+    records: Vec<Record>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,57 @@ enum Kind {
 }
 
 impl Entries {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Adds one behind all others.
+    pub fn push<T: AsRef<str>>(&mut self, entry: Entry<T>) {
+        self.texts.push_str(entry.path.as_ref());
+        let (kind, size, digest) = match &entry.what {
+            What::Folder => (Kind::Folder, 0, Digest::default()),
+            What::Link(target) => {
+                let target = target.as_ref();
+                self.texts.push_str(target);
+                (Kind::Link, target.len() as u64, Digest::default())
+            }
+            What::File { size, digest } => (Kind::File, *size, *digest),
+        };
+        self.records.push(Record {
+            mtime_ns: entry.mtime_ns,
+            size,
+            digest,
+            end: u32::try_from(self.texts.len()).expect("less than 4 GiB of paths"),
+            mode: entry.mode,
+            kind,
+        });
+    }
+
+    /// Takes the last one away.
+    pub fn pop(&mut self) {
+        self.records.pop();
+        let end = self.records.last().map_or(0, |last| last.end);
+        self.texts.truncate(end as usize);
+    }
+
+    /// What a file's content turned out to be.
+    pub fn set_file(&mut self, index: usize, mtime_ns: i64, size: u64, digest: Digest) {
+        let record = &mut self.records[index];
+        (record.mtime_ns, record.size, record.digest) = (mtime_ns, size, digest);
+    }
+
+    /// Gives back what is kept for more of them.
+    pub fn shrink_to_fit(&mut self) {
+        self.texts.shrink_to_fit();
+        self.records.shrink_to_fit();
+    }
+
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = Entry<&str>> {
         (0..self.records.len()).filter_map(|index| self.get(index))
@@ -109,32 +160,11 @@ impl Entries {
 }
 
 impl<T: AsRef<str>> FromIterator<Entry<T>> for Entries {
-    fn from_iter<I: IntoIterator<Item = Entry<T>>>(entries: I) -> Self {
-        let (mut texts, mut records) = (String::new(), Vec::new());
-        for entry in entries {
-            texts.push_str(entry.path.as_ref());
-            let (kind, size, digest) = match &entry.what {
-                What::Folder => (Kind::Folder, 0, Digest::default()),
-                What::Link(target) => {
-                    let target = target.as_ref();
-                    texts.push_str(target);
-                    (Kind::Link, target.len() as u64, Digest::default())
-                }
-                What::File { size, digest } => (Kind::File, *size, *digest),
-            };
-            records.push(Record {
-                mtime_ns: entry.mtime_ns,
-                size,
-                digest,
-                end: u32::try_from(texts.len()).expect("paths of 4 GiB fit in no memory of ours"),
-                mode: entry.mode,
-                kind,
-            });
-        }
-        Entries {
-            texts: texts.into(),
-            records: records.into(),
-        }
+    fn from_iter<I: IntoIterator<Item = Entry<T>>>(all: I) -> Self {
+        let mut entries = Entries::default();
+        all.into_iter().for_each(|entry| entries.push(entry));
+        entries.shrink_to_fit();
+        entries
     }
 }
 
@@ -173,6 +203,18 @@ mod tests {
         let entries: Entries = all.into_iter().collect();
         assert_eq!(entries.iter().collect::<Vec<_>>(), all);
         assert_eq!(entries.get(all.len()), None);
+        let mut fewer = entries.clone();
+        fewer.pop();
+        assert_eq!(fewer, all[..all.len() - 1].iter().copied().collect());
+        fewer.push(entry(
+            "z",
+            What::File {
+                size: 0,
+                digest: [0; 16],
+            },
+        ));
+        fewer.set_file(all.len() - 1, -1, u64::MAX, [7; 16]);
+        assert_eq!(fewer, entries);
         for one in all {
             assert_eq!(entries.find(one.path), Some(one));
         }
@@ -191,7 +233,7 @@ mod tests {
         };
         let entries: Entries = paths.iter().map(|path| entry(path, file)).collect();
         let text: usize = paths.iter().map(String::len).sum();
-        let taken = entries.texts.len() + std::mem::size_of_val(&*entries.records);
+        let taken = entries.texts.capacity() + entries.records.capacity() * size_of::<Record>();
         assert_eq!(taken, text + 20_000 * 40);
     }
 }

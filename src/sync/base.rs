@@ -299,7 +299,7 @@ mod tests {
         };
         for (base, now) in [
             (file("x", 1), executable),
-            (file("x", 1), link.clone()),
+            (file("x", 1), link),
             (folder("x"), file("x", 1)),
         ] {
             assert_eq!(said(&[base], &[now]), Err("x".to_owned()));
