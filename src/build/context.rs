@@ -118,6 +118,8 @@ struct Queue {
     tasks: Vec<Task>,
     /// By a folder's number; none until it is listed.
     listings: Vec<Option<Listing>>,
+    /// What all listings hold, in one piece: of many small ones the allocator would keep what they leave behind.
+    found: Entries,
     running: usize,
     failed: Option<Unreadable>,
 }
@@ -131,10 +133,12 @@ struct Task {
     ignored: bool,
 }
 
-/// What a folder holds, in order. Lists of many folders lie in memory until all are there, so they are small.
+/// What a folder holds, in order.
 #[derive(Default)]
 struct Listing {
-    entries: Entries,
+    /// Where it begins in what was found.
+    start: usize,
+    items: usize,
     /// Places of files whose content must be read.
     unknown: Vec<usize>,
     folders: Vec<Folder>,
@@ -148,7 +152,7 @@ struct Folder {
     number: usize,
 }
 
-/// What a folder holds, before it is in order.
+/// One thing that a folder holds.
 struct Item {
     entry: Entry<Box<str>>,
     kind: Kind,
@@ -163,10 +167,14 @@ enum Kind {
 }
 
 impl Listing {
-    fn of(mut items: Vec<Item>) -> Self {
-        items.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
-        let mut listing = Listing::default();
-        for (at, item) in items.iter().enumerate() {
+    fn of(items: Vec<Item>, found: &mut Entries) -> Self {
+        let mut listing = Listing {
+            start: found.len(),
+            items: items.len(),
+            ..Listing::default()
+        };
+        for item in items {
+            let at = found.len();
             match item.kind {
                 Kind::Plain => {}
                 Kind::Unknown => listing.unknown.push(at),
@@ -176,8 +184,8 @@ impl Listing {
                     number,
                 }),
             }
+            found.push(item.entry);
         }
-        listing.entries = items.into_iter().map(|item| item.entry).collect();
         listing
     }
 }
@@ -206,7 +214,8 @@ impl Walk<'_> {
             return Err(unreadable);
         }
         let (mut entries, mut unknown) = (Entries::default(), Vec::new());
-        assemble(&mut queue.listings, 0, &mut entries, &mut unknown);
+        let found = std::mem::take(&mut queue.found);
+        assemble(&mut queue.listings, &found, 0, &mut entries, &mut unknown);
         Ok((entries, unknown))
     }
 
@@ -239,11 +248,12 @@ impl Walk<'_> {
         }
     }
 
-    fn done(&self, number: usize, listed: Result<(Listing, Vec<Task>), Unreadable>) {
+    fn done(&self, number: usize, listed: Result<(Vec<Item>, Vec<Task>), Unreadable>) {
         let mut queue = self.lock();
         queue.running = queue.running.saturating_sub(1);
         match listed {
-            Ok((mut listing, mut tasks)) => {
+            Ok((items, mut tasks)) => {
+                let mut listing = Listing::of(items, &mut queue.found);
                 let first = queue.listings.len();
                 let folders = listing.folders.iter_mut();
                 folders.for_each(|folder| folder.number += first);
@@ -258,7 +268,7 @@ impl Walk<'_> {
     }
 
     /// What is in a folder, and the folders in it, numbered from 0.
-    fn list(&self, task: Task) -> Result<(Listing, Vec<Task>), Unreadable> {
+    fn list(&self, task: Task) -> Result<(Vec<Item>, Vec<Task>), Unreadable> {
         let failed = |error: Errno| self.unreadable(&task.path, error.into());
         let nofollow = if task.path.is_empty() {
             OFlags::empty()
@@ -269,7 +279,7 @@ impl Walk<'_> {
         let opened = rustix::fs::open(path, FOLDER | nofollow, Mode::empty()).and_then(Dir::new);
         let mut folder = match opened {
             // Docker passes over it, too.
-            Err(Errno::ACCESS) if task.ignored => return Ok((Listing::default(), Vec::new())),
+            Err(Errno::ACCESS) if task.ignored => return Ok((Vec::new(), Vec::new())),
             opened => opened.map_err(failed)?,
         };
         let mut names: Vec<(u64, CString, FileType)> = Vec::with_capacity(64);
@@ -286,7 +296,8 @@ impl Walk<'_> {
         for (_, name, kind) in names {
             items.extend(self.item(fd, &task, &name, kind, &mut tasks)?);
         }
-        Ok((Listing::of(items), tasks))
+        items.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
+        Ok((items, tasks))
     }
 
     fn item(
@@ -385,6 +396,7 @@ impl Walk<'_> {
 /// Puts listings one after the other, each folder before what is in it.
 fn assemble(
     listings: &mut [Option<Listing>],
+    found: &Entries,
     number: usize,
     entries: &mut Entries,
     unknown: &mut Vec<usize>,
@@ -392,14 +404,15 @@ fn assemble(
     let listing = listings[number].take().unwrap_or_default();
     let mut unread = listing.unknown.into_iter().peekable();
     let mut folders = listing.folders.into_iter().peekable();
-    for (at, entry) in listing.entries.iter().enumerate() {
+    for at in listing.start..listing.start + listing.items {
+        let Some(entry) = found.get(at) else { break };
         if unread.next_if_eq(&at).is_some() {
             unknown.push(entries.len());
         }
         entries.push(entry);
         if let Some(folder) = folders.next_if(|folder| folder.at == at) {
             let before = entries.len();
-            assemble(listings, folder.number, entries, unknown);
+            assemble(listings, found, folder.number, entries, unknown);
             // An ignored folder is sent only when something in it is.
             if folder.ignored && entries.len() == before {
                 entries.pop();
