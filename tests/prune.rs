@@ -301,6 +301,10 @@ async fn a_stack_that_was_edited_keeps_three_images() {
         live.wait_until_ready("web");
     }
     assert!(in_node(&nodes[0], &name).len() >= 3);
+    // What a pod uses that is yet to go is kept.
+    until("one pod", || {
+        (live.kubectl(&["get", "pods", "-o", "name"]).lines().count() == 1).then_some(())
+    });
     let loader = Loader::new(&api, &nodes, &live.path("state"));
     let disks = loader.disks(&CancellationToken::new()).await.unwrap();
     let from = live.seen();

@@ -23,6 +23,12 @@ fn fails_with(code: i32, service: Service) -> (Stack, Ended) {
     (stack, up)
 }
 
+/// Without a probe a program that a busy machine lets end late has run long enough to be believed.
+fn never_ready(name: &str) -> Service {
+    let probe = json!({"exec": {"command": ["false"]}, "periodSeconds": 1});
+    sleeper(name).with("readinessProbe", probe)
+}
+
 #[test]
 fn a_dockerfile_that_fails() {
     let (stack, up) = fails(web("web").with_file(
@@ -65,9 +71,8 @@ fn an_image_that_exists_nowhere() {
 
 #[test]
 fn a_program_that_ends() {
-    let (mut stack, up) = fails(
-        sleeper("app").that_runs("echo I looked for the file; echo it is not there >&2; exit 7"),
-    );
+    let script = "echo I looked for the file; echo it is not there >&2; exit 7";
+    let (mut stack, up) = fails(never_ready("app").that_runs(script));
     up.saying(&["container app", "7", "it is not there"]);
     stack.has(sleeper("app"));
     stack.until_ready("app");
@@ -92,7 +97,7 @@ fn a_probe_that_never_passes() {
 fn a_program_that_needs_more_memory() {
     let hungry = "a=x; while true; do a=$a$a; done";
     let (_stack, up) = fails(
-        sleeper("app")
+        never_ready("app")
             .that_runs(hungry)
             .with("resources", json!({"limits": {"memory": "24Mi"}})),
     );

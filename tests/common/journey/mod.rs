@@ -27,7 +27,7 @@ pub use proxy::Proxy;
 pub use run::{Ended, Run};
 
 /// How long anything may take before a journey gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(420);
 
 /// The kubeconfig context of the test cluster.
 pub fn context() -> String {
