@@ -389,13 +389,13 @@ async fn a_claim_of_a_class_that_does_not_exist_is_explained() {
         .until_why("db", |why| {
             why.findings
                 .iter()
-                .any(|one| one.what.contains("not bound"))
+                .any(|one| one.what.contains("no storage class"))
         })
         .await;
     says(
         &why,
         &[
-            "volume claim data-db-0 is not bound",
+            "volume claim data-db-0: the cluster has no storage class standart",
             "there is storage class standard",
             "-> leave storageClassName out",
         ],

@@ -14,7 +14,7 @@ pub mod room;
 pub mod runtime;
 pub mod supply;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
@@ -23,6 +23,10 @@ use crate::stack::{ClusterSpec, Provider};
 
 /// How long the API server may take to answer the first question.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
+/// How long a cluster that was started just now may take to answer for good.
+const SETTLED: Duration = Duration::from_secs(60);
+/// Between two questions to it.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// A closed set: it decides how images get in, and what `down --cluster` may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +87,7 @@ pub async fn connect(
         (Err(_), Flavor::Minikube(profile)) => {
             minikube::ensure(spec, profile, &choice, say).await?;
             let client = client_for(&choice.context).await?;
-            answers(&client, &choice).await?;
+            answers_soon(&client, &choice).await?;
             client
         }
         (Err(failure), _) => return Err(failure),
@@ -122,7 +126,7 @@ pub async fn wake(
         return Ok(());
     }
     minikube::ensure(spec, profile, choice, say).await?;
-    answers(client, choice).await
+    answers_soon(client, choice).await
 }
 
 /// What the user's kubeconfig says; empty when there is none.
@@ -169,6 +173,17 @@ async fn answers(client: &kube::Client, choice: &Choice) -> Result<()> {
             "no answer within {} s",
             FIRST_ANSWER.as_secs()
         ))),
+    }
+}
+
+/// Of a cluster that was started just now, whose API server may begin anew once more.
+async fn answers_soon(client: &kube::Client, choice: &Choice) -> Result<()> {
+    let deadline = Instant::now() + SETTLED;
+    loop {
+        match answers(client, choice).await {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+            answer => return answer,
+        }
     }
 }
 

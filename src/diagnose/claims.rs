@@ -36,25 +36,29 @@ async fn finding(case: &Case<'_>, claim: &Arc<PersistentVolumeClaim>) -> Option<
         )
     });
     let message = bad.filter_map(|event| event.message).next_back()?;
-    let mut failure =
-        Failure::failed(format!("volume claim {name} is not bound")).cause(message.trim());
     let classes = case.cluster.storage_classes().await;
     let class = claim
         .spec
         .as_ref()
         .and_then(|spec| spec.storage_class_name.as_deref());
-    match class.filter(|class| !classes.iter().any(|one| one == class)) {
-        Some(class) if !class.is_empty() => {
-            failure = failure.cause(near::in_words(class, &classes, "storage class")).remedy(
-                "leave storageClassName out, so that the cluster's default is taken, or name one that exists",
-            );
+    let unknown = class.filter(|class| !classes.iter().any(|one| one == class));
+    let failure = match unknown.filter(|class| !class.is_empty()) {
+        // In the words in which the service is said to have failed.
+        Some(class) => Failure::failed(format!(
+            "volume claim {name}: the cluster has no storage class {class}"
+        ))
+        .cause(near::in_words(class, &classes, "storage class"))
+        .remedy("leave storageClassName out, so that the cluster's default is taken, or name one that exists"),
+        None => {
+            let failure = Failure::failed(format!("volume claim {name} is not bound"));
+            let failure = failure.cause(message.trim());
+            match class {
+                Some(_) => failure,
+                None => failure.remedy(
+                    "the cluster has no default storage class: name one, or mark one as default",
+                ),
+            }
         }
-        None if class.is_none() => {
-            failure = failure.remedy(
-                "the cluster has no default storage class: name one, or mark one as default",
-            );
-        }
-        _ => (),
-    }
+    };
     Some((0, failure))
 }

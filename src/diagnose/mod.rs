@@ -105,9 +105,10 @@ type Ranked = (u8, Failure);
 impl Case<'_> {
     async fn findings(&self) -> Vec<Failure> {
         let events = events::of(self).await;
-        let mut found: Vec<Ranked> = problems::findings(self, &events).await;
+        // Of two with the same words the first one stays: a claim's says more than its service's.
+        let mut found: Vec<Ranked> = claims::findings(self).await;
+        found.extend(problems::findings(self, &events).await);
         found.extend(events::findings(self, &events).await);
-        found.extend(claims::findings(self).await);
         found.extend(initial::findings(self).await);
         found.sort_by_key(|(rank, _)| *rank);
         let mut findings: Vec<Failure> = Vec::new();
