@@ -1,6 +1,8 @@
 //! minikube profiles: found, made, started and used. The program is a double that answers as it was seen to answer; the
 //! API server, the node and the engines are real.
 
+#[path = "common/alone.rs"]
+mod alone;
 #[path = "common/journey/mod.rs"]
 mod journey;
 #[path = "common/profile.rs"]
@@ -182,6 +184,7 @@ fn a_profile_is_neither_made_nor_deleted_unasked() {
 
 #[test]
 fn images_for_nodes_out_of_reach_are_an_error() {
+    let _nobody_announces = alone::alone("registry");
     let (mut stack, profile) = idle("running");
     stack.has(web("web"));
     runs_on(

@@ -173,7 +173,7 @@ async fn a_storage_class_that_is_not_there_fails_at_once() {
         "volume claim data: the cluster has no storage class llmdev-test-none"
     );
     let remedy = finding.remedy.as_deref().unwrap_or_default();
-    assert!(remedy.contains("kubectl get storageclass"), "{remedy}");
+    assert!(remedy.contains("leave storageClassName out"), "{remedy}");
 }
 
 #[tokio::test]

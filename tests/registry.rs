@@ -1,5 +1,7 @@
 //! Stacks whose images go through a registry: a real one, which the real nodes pull from.
 
+#[path = "common/alone.rs"]
+mod alone;
 mod common;
 #[path = "common/registry.rs"]
 mod registry;
@@ -290,6 +292,7 @@ impl Drop for Announcement {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_name_it_is_the_one_that_the_cluster_announces_or_none() {
+    let _nobody_else = alone::alone("registry");
     let (_, nodes) = cluster().await;
     let port = free_port();
     let mut live = stack("announced", port);

@@ -1,5 +1,8 @@
 //! The second, present-day engine that tests may have besides the one of the environment.
 
+#[path = "alone.rs"]
+mod alone;
+
 use std::ffi::OsString;
 use std::fs::File;
 
@@ -14,11 +17,9 @@ impl Moby {
     /// Waits until no other test has it; none when `LLMDEV_TEST_MOBY` names no such command.
     pub fn alone() -> Option<Moby> {
         let command = std::env::var_os("LLMDEV_TEST_MOBY")?;
-        let alone = File::create(std::env::temp_dir().join("llmdev-test-moby.lock")).unwrap();
-        alone.lock().unwrap();
         Some(Moby {
             command,
-            _alone: alone,
+            _alone: alone::alone("moby"),
         })
     }
 }

@@ -134,7 +134,7 @@ fn a_pod_that_no_node_takes() {
 #[test]
 fn what_a_failure_holds_up_is_said() {
     let mut stack = Stack::new();
-    stack.has(sleeper("base").that_runs("exit 1"));
+    stack.has(never_ready("base").that_runs("exit 1"));
     stack.has(sleeper("middle").that_needs("base"));
     stack.has(sleeper("top").that_needs("middle"));
     stack.has(web("apart"));

@@ -121,7 +121,14 @@ impl Stack {
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
+        if path.ends_with("stack.yaml") {
+            // As editors do: a daemon on a busy machine may look between emptying and writing.
+            let new = path.with_extension("yaml.new");
+            fs::write(&new, content).unwrap();
+            fs::rename(new, path).unwrap();
+        } else {
+            fs::write(path, content).unwrap();
+        }
     }
 
     pub fn path(&self, path: &str) -> PathBuf {
