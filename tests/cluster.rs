@@ -5,7 +5,7 @@ mod journey;
 
 use std::process::Command;
 
-use journey::{Run, Stack, context, docker, web};
+use journey::{Run, Stack, containers, context, docker, web};
 use llmdev::event::Phase;
 use serde_json::json;
 
@@ -108,14 +108,5 @@ fn a_cluster_of_several_nodes_is_made_used_and_taken_away() {
 
     let down = stack.run(&["down", "--cluster"]).ends().went_well();
     println!("{down}");
-    assert_eq!(
-        docker(&[
-            "ps",
-            "--all",
-            "--quiet",
-            "--filter",
-            &format!("name={}", cluster.0)
-        ]),
-        ""
-    );
+    assert_eq!(containers(&cluster.0), "");
 }

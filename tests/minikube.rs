@@ -15,7 +15,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use journey::{PATIENCE, Run, Stack, docker, free_port, sleeper, web};
+use journey::{PATIENCE, Run, Stack, containers, docker, free_port, sleeper, web};
 use llmdev::event::Phase;
 use profile::{Profile, node, runs_on};
 use serde_json::{Value, json};
@@ -346,16 +346,7 @@ fn a_profile_is_used_stopped_and_started_again() {
     stack.kill_daemon();
     profile.minikube("stop");
     stack.run(&["down", "--cluster"]).ends().went_well();
-    assert_eq!(
-        docker(&[
-            "ps",
-            "--all",
-            "--quiet",
-            "--filter",
-            &format!("name={name}")
-        ]),
-        ""
-    );
+    assert_eq!(containers(&name), "");
 }
 
 /// A Docker engine of its own, which listens with TLS as that of a profile of the docker runtime does.

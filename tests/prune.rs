@@ -7,7 +7,7 @@ use std::process::Command;
 
 use bollard::Docker;
 use common::live::{Live, free_port, served, until};
-use common::node::{Namespace, cluster, pod_says, run, unique};
+use common::node::{Namespace, cluster, images_in, pod_says, run, unique};
 use llmdev::cluster::load::Loader;
 use llmdev::cluster::node::Node;
 use llmdev::prune::{Pruned, Wish, prune};
@@ -84,25 +84,8 @@ impl Made {
     }
 
     fn in_node(&self) -> Vec<String> {
-        in_node(&self.nodes[0], &self.stack)
+        images_in(&self.nodes[0], &self.stack)
     }
-}
-
-fn in_node(node: &Node, part: &str) -> Vec<String> {
-    let said = run(
-        "docker",
-        &[
-            "exec",
-            &node.container,
-            "ctr",
-            "-n",
-            "k8s.io",
-            "images",
-            "ls",
-            "-q",
-        ],
-    );
-    sorted(said.lines().filter(|line| line.contains(part)))
 }
 
 fn sorted<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
@@ -300,7 +283,7 @@ async fn a_stack_that_was_edited_keeps_three_images() {
         served(port, "/", &page);
         live.wait_until_ready("web");
     }
-    assert!(in_node(&nodes[0], &name).len() >= 3);
+    assert!(images_in(&nodes[0], &name).len() >= 3);
     // What a pod uses that is yet to go is kept.
     until("one pod", || {
         (live.kubectl(&["get", "pods", "-o", "name"]).lines().count() == 1).then_some(())
@@ -323,7 +306,7 @@ async fn a_stack_that_was_edited_keeps_three_images() {
     }
     let said = live.say(&["prune"]);
     eprintln!("{said}");
-    assert_eq!(in_node(&nodes[0], &name).len(), 3);
+    assert_eq!(images_in(&nodes[0], &name).len(), 3);
     let in_docker = run(
         "docker",
         &[
@@ -344,7 +327,7 @@ async fn a_stack_that_was_edited_keeps_three_images() {
     live.say(&["down"]);
     until_no_container_names(&nodes[0], &name);
     live.say(&["prune", "--keep", "0"]);
-    assert_eq!(in_node(&nodes[0], &name), [image]);
+    assert_eq!(images_in(&nodes[0], &name), [image]);
 }
 
 fn until_no_container_names(node: &Node, part: &str) {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use common::live::{Live, free_port, served, until};
-use common::node::{cluster, context, kubectl, run};
+use common::node::{cluster, context, images_in, kubectl};
 use registry::{Registry, as_if_elsewhere};
 
 const DOCKERFILE: &str = "FROM busybox:1\nCOPY page /www/index.html\nCMD [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n";
@@ -116,23 +116,10 @@ async fn images_are_pushed_to_the_registry_that_is_named_and_pulled_from_there()
         "there is no other name of it"
     );
     for node in &nodes {
-        let names = run(
-            "docker",
-            &[
-                "exec",
-                &node.container,
-                "ctr",
-                "-n",
-                "k8s.io",
-                "images",
-                "ls",
-                "-q",
-            ],
-        );
-        let ours = names.lines().filter(|line| line.contains(&name));
+        let ours = images_in(node, &name);
         assert!(
-            ours.clone().count() > 0 && ours.clone().all(|line| line.starts_with(&host)),
-            "{names}"
+            !ours.is_empty() && ours.iter().all(|image| image.starts_with(&host)),
+            "{ours:?}"
         );
     }
     let pulled = live.kubectl(&[

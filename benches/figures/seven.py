@@ -1,11 +1,10 @@
 """The LLM stack: `up` with nothing changed, what commands take, and the daemon at rest."""
 
-import re
 import shutil
 import time
 
 from machine import ROOT, timed
-from stack import Events, Stack
+from stack import Events, Stack, own
 from table import Row, mb, median, ms, times
 
 NAME = "llmdev-bench-llm"
@@ -19,14 +18,7 @@ def stack(bench):
 def write(folder):
     """The repository's own stack, with a name, a namespace and ports that disturb no other."""
     shutil.copytree(ROOT / "examples/llm-stack", folder / "examples/llm-stack")
-    text = (ROOT / "stack.yaml").read_text()
-    text = re.sub(r"^name: .*", f"name: {NAME}", text, flags=re.M)
-    text = re.sub(r"^namespace: .*", f"namespace: {NAME}", text, flags=re.M)
-    text = re.sub(r"^cluster: .*", "cluster: { create: false }", text, flags=re.M)
-    ports = lambda found: re.sub(r"\d+", lambda port: str(int(port[0]) + 20_000) + ":" + port[0], found[0])
-    text = re.sub(r"forward: \[.*\]", ports, text)
-    text = re.sub(r"(\d+:\d+)", r'"\1"', text)
-    (folder / "stack.yaml").write_text(text)
+    (folder / "stack.yaml").write_text(own((ROOT / "stack.yaml").read_text(), NAME))
 
 
 def render(bench, stack):
@@ -108,15 +100,22 @@ def learnt(daemon, most=300):
             return
 
 
+def resting(bench, daemons):
+    """What each daemon takes when nothing is to do: over so many seconds, the bytes and the shares of a core."""
+    for daemon in daemons:
+        learnt(daemon)
+    seconds = bench.seconds(60)
+    before = [daemon.cpu() for daemon in daemons]
+    time.sleep(seconds)
+    shares = [(daemon.cpu() - cpu) / seconds for daemon, cpu in zip(daemons, before)]
+    return seconds, [daemon.resident() for daemon in daemons], shares
+
+
 def at_rest(bench, stack, what):
     with Events(stack, "r2r") as events:
         events.quiet(5, most=300)
-    daemon, seconds = stack.daemon(), bench.seconds(60)
-    learnt(daemon)
-    before = daemon.cpu()
-    time.sleep(seconds)
-    share = (daemon.cpu() - before) / seconds
-    resident = daemon.resident()
+    daemon = stack.daemon()
+    seconds, [resident], [share] = resting(bench, [daemon])
     yield Row(
         f"{what}: memory",
         "≤ 30 MB",

@@ -2,6 +2,7 @@
 
 import json
 import queue
+import re
 import shutil
 import subprocess
 import threading
@@ -9,6 +10,17 @@ import time
 
 from machine import Failed, output, run, until
 from process import Process
+
+
+def own(text, name):
+    """A stack.yaml's text with a name, a namespace and ports that disturb no other."""
+    text = re.sub(r"^name: .*", f"name: {name}", text, flags=re.M)
+    text = re.sub(r"^namespace: .*", f"namespace: {name}", text, flags=re.M)
+    text = re.sub(r"^cluster: .*", "cluster: { create: false }", text, flags=re.M)
+    beside = lambda port: str(int(port) + 20_000)
+    short = lambda ports: ", ".join(f'"{beside(port)}:{port}"' for port in re.findall(r"\d+", ports))
+    text = re.sub(r"forward: \[([\d, ]+)\]", lambda ports: f"forward: [{short(ports[1])}]", text)
+    return re.sub(r"local: (\d+)", lambda port: f"local: {beside(port[1])}", text)
 
 
 class Stack:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import seven
 from machine import ROOT
-from stack import Stack
+from stack import Stack, own
 from table import Row, mb, ms, times
 
 EXAMPLES = ("llm-runner-router", "secure-python-execution", "llm-cost-ops", "llm-router-chart")
@@ -31,12 +31,7 @@ def write(example, name, folder):
     namespace = re.search(r"^namespace: (\S+)$", text, flags=re.M)[1]
     for path in folder.rglob("*.yaml"):
         path.write_text(re.sub(rf"(?<![-\w]){namespace}(?![-\w])", name, path.read_text()))
-    text = (folder / "stack.yaml").read_text()
-    text = re.sub(r"^name: .*", f"name: {name}", text, flags=re.M)
-    text = re.sub(r"^cluster: .*", "cluster: { create: false }", text, flags=re.M)
-    text = re.sub(r"forward: \[(\d+)\]", lambda port: f'forward: ["{int(port[1]) + 20_000}:{port[1]}"]', text)
-    text = re.sub(r"local: (\d+)", lambda port: f"local: {int(port[1]) + 20_000}", text)
-    (folder / "stack.yaml").write_text(text)
+    (folder / "stack.yaml").write_text(own((folder / "stack.yaml").read_text(), name))
 
 
 def systems(bench, all_of_them):
@@ -44,13 +39,7 @@ def systems(bench, all_of_them):
         yield up(stack)
     all_of_them[0].up()
     daemons = [stack.daemon() for stack in all_of_them]
-    for daemon in daemons:
-        seven.learnt(daemon)
-    seconds = bench.seconds(60)
-    before = [daemon.cpu() for daemon in daemons]
-    time.sleep(seconds)
-    shares = [(daemon.cpu() - cpu) / seconds for daemon, cpu in zip(daemons, before)]
-    resident = [daemon.resident() for daemon in daemons]
+    seconds, resident, shares = seven.resting(bench, daemons)
     yield Row(
         "all five systems up, each one's daemon at rest: memory",
         "≤ 30 MB each",

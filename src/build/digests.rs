@@ -176,6 +176,11 @@ pub fn of(hasher: &blake3::Hasher) -> Digest {
     digest
 }
 
+/// The digest of a content.
+pub fn of_bytes(content: &[u8]) -> Digest {
+    of(blake3::Hasher::new().update(content))
+}
+
 /// Reads a file; again if it changes meanwhile, up to three times.
 pub fn digest(path: &Path) -> io::Result<Fresh> {
     let mut buffer = vec![0; 128 * 1024];
@@ -338,10 +343,7 @@ mod tests {
         let mut digests = Digests::default();
         digests.learn([&digest(&path).unwrap()].into_iter());
         digests.save(&cache).unwrap();
-        assert_eq!(
-            Digests::load(&cache).get(&stat),
-            Some(of(blake3::Hasher::new().update(b"one")))
-        );
+        assert_eq!(Digests::load(&cache).get(&stat), Some(of_bytes(b"one")));
         let mut bytes = std::fs::read(&cache).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&cache, bytes).unwrap();

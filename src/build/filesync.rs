@@ -245,7 +245,7 @@ impl Sender {
 }
 
 fn dockerfile_stat(text: &str) -> Stat {
-    let digest = digests::of(blake3::Hasher::new().update(text.as_bytes()));
+    let digest = digests::of_bytes(text.as_bytes());
     Stat {
         path: DOCKERFILE.to_owned(),
         mode: 0o644,

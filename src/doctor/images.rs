@@ -4,76 +4,50 @@ use super::{Check, Verdict};
 use crate::build::{Docker, credentials};
 use crate::cluster::load::push;
 use crate::cluster::registry::{self, Announced, Registry};
-use crate::cluster::supply::{self, Supply};
-use crate::cluster::{self, Choice, Flavor, detect};
-use crate::error::Result;
+use crate::cluster::supply::{Supply, Way};
+use crate::cluster::{self, Flavor, detect};
 use crate::stack::{ClusterSpec, Stack};
-
-/// What is known of the way before it is tried.
-struct Way {
-    choice: Choice,
-    /// How many nodes Docker reaches; none: it does not reach them.
-    nodes: Option<usize>,
-    /// Whether the nodes run containers with the engine that images are built in.
-    in_place: bool,
-    announced: Result<Option<Announced>>,
-}
 
 pub(super) async fn check(stack: Option<&Stack>) -> Vec<Check> {
     let nothing = ClusterSpec::default();
     let spec = stack.map_or(&nothing, |stack| &stack.cluster);
     let name = stack.map_or("llmdev", |stack| stack.name.as_str());
-    // Without the one or the other, their own checks have said all.
-    let (Ok(docker), Ok(choice)) = (
-        Docker::connect().await,
-        detect::choose(spec, name, &cluster::kubeconfig()),
-    ) else {
+    // Without a choice, Docker or an answer, their own checks have said all.
+    let Ok(choice) = detect::choose(spec, name, &cluster::kubeconfig()) else {
         return Vec::new();
     };
-    let Ok(way) = Way::look(spec, name, choice).await else {
-        return Vec::new();
-    };
-    let announced = way.announced.as_ref().ok().and_then(Option::as_ref);
-    let reached = way.nodes.is_some() || way.in_place;
-    let chosen = registry::choose(spec.registry.as_deref(), reached, announced);
-    let builds = stack.is_none_or(|stack| stack.services.iter().any(|one| one.build.is_some()));
-    vec![match (chosen, way.nodes) {
-        (Some(registry), _) => through(&registry, &docker).await,
-        _ if way.in_place => Check::good("images", "built in the nodes' own Docker"),
-        (None, Some(nodes)) => {
-            let tried = push::reachable(docker.api()).await;
-            into_nodes(nodes, tried, announced.and_then(Announced::registry))
+    let (supply, announced) = tokio::join!(Supply::as_it_is(spec, name), async {
+        match choice.known {
+            true => registry::announced(&choice.context).await,
+            false => Ok(None),
         }
-        (None, None) if builds => Check::failed(
-            "images",
-            &registry::no_way(&way.choice.context, &way.announced),
-        ),
+    });
+    let Ok(supply) = supply else {
+        return Vec::new();
+    };
+    let in_place = matches!(supply.way, Way::None);
+    let nodes = match &supply.nodes {
+        Some(nodes) => Some(nodes.len()),
+        // It is yet to be made.
+        None if !choice.known && choice.flavor != Flavor::Other => Some(0),
+        None => None,
+    };
+    let theirs = announced.as_ref().ok().and_then(Option::as_ref);
+    let reached = nodes.is_some() || in_place;
+    let chosen = registry::choose(spec.registry.as_deref(), reached, theirs);
+    let builds = stack.is_none_or(|stack| stack.services.iter().any(|one| one.build.is_some()));
+    vec![match (chosen, nodes) {
+        (Some(registry), _) => through(&registry, &supply.docker).await,
+        _ if in_place => Check::good("images", "built in the nodes' own Docker"),
+        (None, Some(nodes)) => {
+            let tried = push::reachable(supply.docker.api()).await;
+            into_nodes(nodes, tried, theirs.and_then(Announced::registry))
+        }
+        (None, None) if builds => {
+            Check::failed("images", &registry::no_way(&choice.context, &announced))
+        }
         (None, None) => Check::good("images", "none is built: the nodes pull what they need"),
     }]
-}
-
-impl Way {
-    async fn look(spec: &ClusterSpec, stack: &str, choice: Choice) -> Result<Way> {
-        let (supply, announced) = tokio::join!(Supply::as_it_is(spec, stack), async {
-            match choice.known {
-                true => registry::announced(&choice.context).await,
-                false => Ok(None),
-            }
-        });
-        let supply = supply?;
-        let nodes = match supply.nodes {
-            Some(nodes) => Some(nodes.len()),
-            // It is yet to be made.
-            _ if !choice.known && choice.flavor != Flavor::Other => Some(0),
-            _ => None,
-        };
-        Ok(Way {
-            choice,
-            nodes,
-            in_place: matches!(supply.way, supply::Way::None),
-            announced,
-        })
-    }
 }
 
 async fn through(registry: &Registry, docker: &Docker) -> Check {

@@ -48,10 +48,8 @@ pub struct World {
     pub forwards: Forwards,
     /// Gets images into the nodes; none where Docker does not reach them.
     pub loader: Option<Loader>,
-    /// Whether the nodes run containers with the engine that images are built in.
-    in_place: bool,
-    /// Why this minikube profile takes no images.
-    closed: Option<Failure>,
+    /// How images that are built get to the nodes without a registry.
+    way: Way,
     /// Gets files into containers.
     pub keeper: Keeper,
     /// Read while images are built and loaded, written while old ones are removed.
@@ -101,24 +99,17 @@ impl World {
             Supply::of(&cluster, &host)
         );
         let Supply { docker, nodes, way } = supply?;
-        let (agents, dialer) = match &nodes {
+        let (loader, agents, dialer) = match &nodes {
             Some(nodes) => {
                 let agents = Arc::new(agents(host.api(), nodes)?);
                 start_agents(&agents, nodes, &end);
+                let loader = matches!(way, Way::Load).then(|| {
+                    Loader::new(docker.api(), nodes, &state.dir).with_agents(Arc::clone(&agents))
+                });
                 let dialer = Dialer::Near(near(Arc::clone(&agents)), client.clone());
-                (Some(agents), dialer)
+                (loader, Some(agents), dialer)
             }
-            None => (None, Dialer::Api(client.clone())),
-        };
-        let (loader, in_place, closed) = match way {
-            Way::None => (None, true, None),
-            Way::Closed(why) => (None, false, why),
-            Way::Load => {
-                let nodes = nodes.as_deref().unwrap_or_default();
-                let loader = Loader::new(docker.api(), nodes, &state.dir);
-                let agents = agents.iter().cloned();
-                (Some(agents.fold(loader, Loader::with_agents)), false, None)
-            }
+            None => (None, None, Dialer::Api(client.clone())),
         };
         let means = Means { client, agents };
         let keeper = Keeper::start(means, views.clone(), state.synced(), said);
@@ -130,8 +121,7 @@ impl World {
             views,
             forwards,
             loader,
-            in_place,
-            closed,
+            way,
             keeper,
             images: tokio::sync::RwLock::default(),
             said_way: AtomicBool::new(false),
@@ -154,13 +144,15 @@ impl World {
 
     /// Whether images that are built get to the nodes without a registry.
     pub fn is_reached(&self) -> bool {
-        self.loader.is_some() || self.in_place
+        !matches!(self.way, Way::Closed(_))
     }
 
     /// Why images cannot get into the cluster, where there is no registry either.
     pub fn no_way(&self) -> Failure {
-        let announced = || registry::no_way(&self.cluster.choice.context, &lock(&self.announced));
-        self.closed.clone().unwrap_or_else(announced)
+        match &self.way {
+            Way::Closed(Some(why)) => why.clone(),
+            _ => registry::no_way(&self.cluster.choice.context, &lock(&self.announced)),
+        }
     }
 
     /// Whether it is time to say which way images take: once an `up`.

@@ -129,19 +129,16 @@ impl Reader {
         let mut tasks = JoinSet::new();
         let (live, lines) = mpsc::channel(WAITING);
         let places = containers::places(&views.borrow_and_update(), &self.query);
-        if let Some(tail) = self.query.tail.filter(|_| !self.follow) {
-            let _ = self.tail(places, tail, out).await;
-            return;
-        }
         let known = places.iter().cloned().collect();
-        let histories = self.read(places, self.follow.then_some(&live), &mut tasks);
+        // Who follows goes on from all of them.
+        let (over, others) = match self.query.tail {
+            Some(_) if !self.follow => self.apart(places),
+            _ => (Vec::new(), places),
+        };
+        let histories = self.read(others, self.follow.then_some(&live), &mut tasks);
         let printing = async {
             match self.query.tail {
-                Some(tail) => {
-                    let mut last = Last::new(tail);
-                    last.read(histories, out).await?;
-                    last.print(out).await?;
-                }
+                Some(tail) => self.tail(tail, histories, over, out).await?,
                 None => merge::history(histories, out).await?,
             }
             if self.follow {
@@ -173,32 +170,38 @@ impl Reader {
         histories
     }
 
-    /// Prints the last lines of each service, and reads no container that ended before them: most pods have such, which
-    /// waited for something when they began.
-    async fn tail(
-        &self,
-        places: Vec<Place>,
-        tail: usize,
-        out: &mpsc::Sender<LogItem>,
-    ) -> Result<(), Closed> {
-        let mut tasks = JoinSet::new();
-        let mut last = Last::new(tail);
-        let (over, others): (Vec<Place>, Vec<Place>) = places
-            .into_iter()
-            .partition(|place| self.ended(place).is_some());
-        last.read(self.read(others, None, &mut tasks), out).await?;
-        let needed = over.into_iter().filter(|place| {
-            let ended = self.ended(place);
-            !ended
-                .is_some_and(|ended| last.are_after(&place.service, ended + Duration::from_secs(1)))
-        });
-        let needed = needed.collect();
-        last.read(self.read(needed, None, &mut tasks), out).await?;
-        last.print(out).await
+    /// The containers whose last run is over, with when it ended, and the others.
+    fn apart(&self, places: Vec<Place>) -> (Vec<(Place, DateTime<Utc>)>, Vec<Place>) {
+        let view = self.views.borrow();
+        let (mut over, mut others) = (Vec::new(), Vec::new());
+        for place in places {
+            match containers::runs(&view, &place).and_then(|runs| runs.ended) {
+                Some(ended) => over.push((place, ended)),
+                None => others.push(place),
+            }
+        }
+        (over, others)
     }
 
-    fn ended(&self, place: &Place) -> Option<DateTime<Utc>> {
-        containers::runs(&self.views.borrow(), place)?.ended
+    /// Prints the last lines of each service, and reads no container that was over before them: most pods have such,
+    /// which waited for something when they began.
+    async fn tail(
+        &self,
+        tail: usize,
+        histories: Vec<mpsc::Receiver<LogItem>>,
+        over: Vec<(Place, DateTime<Utc>)>,
+        out: &mpsc::Sender<LogItem>,
+    ) -> Result<(), Closed> {
+        let mut last = Last::new(tail);
+        last.read(histories, out).await?;
+        // The end is in whole seconds.
+        let needed = over.into_iter().filter(|(place, ended)| {
+            !last.are_after(&place.service, *ended + Duration::from_secs(1))
+        });
+        let needed = needed.map(|(place, _)| place).collect();
+        let mut tasks = JoinSet::new();
+        last.read(self.read(needed, None, &mut tasks), out).await?;
+        last.print(out).await
     }
 
     /// Follows containers as they appear. Ends with the views.

@@ -188,6 +188,16 @@ impl Repository {
     }
 }
 
+/// The images in a node whose names have a part, sorted.
+pub fn images_in(node: &Node, part: &str) -> Vec<String> {
+    let list = ["ctr", "-n", "k8s.io", "images", "ls", "-q"];
+    let said = run("docker", &[&["exec", &node.container], &list[..]].concat());
+    let named = said.lines().filter(|line| line.contains(part));
+    let mut images: Vec<String> = named.map(str::to_owned).collect();
+    images.sort();
+    images
+}
+
 fn forget(nodes: &[Node], name: &str) {
     for node in nodes {
         let script = format!(

@@ -9,8 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::image::Image;
 use crate::cluster::agent::Agent;
-use crate::cluster::containerd::SNAPSHOTTER;
-use crate::cluster::containerd::{Containerd, Refused};
+use crate::cluster::containerd::{Containerd, Refused, SNAPSHOTTER};
 use crate::cluster::node::Node;
 use crate::error::{Failure, Result};
 

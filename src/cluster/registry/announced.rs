@@ -93,24 +93,22 @@ mod tests {
         Ok(announced.and_then(|announced| announced.registry()))
     }
 
+    /// To push to, and to pull from.
+    fn names(text: &str) -> [String; 2] {
+        let registry = read(text).unwrap().unwrap();
+        [registry.push, registry.pull]
+    }
+
     #[test]
     fn kinds_own_recipe_names_one_host_for_both_sides() {
         let text = "host: \"localhost:5001\"\nhelp: \"https://kind.sigs.k8s.io/docs/user/local-registry/\"\n";
-        let registry = read(text).unwrap().unwrap();
-        assert_eq!(
-            (registry.push.as_str(), registry.pull.as_str()),
-            ("localhost:5001", "localhost:5001")
-        );
+        assert_eq!(names(text), ["localhost:5001", "localhost:5001"]);
     }
 
     #[test]
     fn the_nodes_have_a_name_of_their_own_for_it() {
         let text = "host: localhost:5001\nhostFromContainerRuntime: registry:5000\nhostFromClusterNetwork: pod:1\n";
-        let registry = read(text).unwrap().unwrap();
-        assert_eq!(
-            (registry.push.as_str(), registry.pull.as_str()),
-            ("localhost:5001", "registry:5000")
-        );
+        assert_eq!(names(text), ["localhost:5001", "registry:5000"]);
     }
 
     #[test]

@@ -115,9 +115,12 @@ impl Driver {
             ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
             held: None,
         };
-        let at = timings.iter().position(|one| one.stage == stage);
-        let at = at.unwrap_or(timings.len());
-        timings.splice(at..timings.len().min(at + 1), [timing]);
+        let known = timings.iter().position(|one| one.stage == stage);
+        match known {
+            Some(at) => timings[at] = timing,
+            None => timings.push(timing),
+        }
+        let at = known.unwrap_or(timings.len() - 1);
         &mut timings[at]
     }
 

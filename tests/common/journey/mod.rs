@@ -457,6 +457,12 @@ pub fn kubectl(words: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// The containers whose names have a part, running or not.
+pub fn containers(part: &str) -> String {
+    let filter = format!("name={part}");
+    docker(&["ps", "--all", "--quiet", "--filter", &filter])
+}
+
 /// What docker prints, whatever came of it.
 pub fn docker(words: &[&str]) -> String {
     let output = Command::new("docker")
