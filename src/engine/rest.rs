@@ -1,11 +1,13 @@
 //! What is done when all is ready and nobody waits: room is made on a full disk, and Docker learns new layers.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::load::Loader;
+use crate::cluster::node::interrupted;
 use crate::error::Result;
 use crate::event::Level;
 use crate::prune::{self, KEEP, Wish};
@@ -26,19 +28,23 @@ const WARM_WITHIN: Duration = Duration::from_secs(600);
 pub struct Rest {
     /// Ends what is under way.
     end: CancellationToken,
-    looked: Option<Instant>,
+    looked: Looked,
 }
+
+/// When all disks were last looked at, to the end: a look that was cut short does not count.
+type Looked = Arc<Mutex<Option<Instant>>>;
 
 /// One time of rest.
 pub struct Leave {
     end: CancellationToken,
-    look: bool,
+    /// To be noted in, where disks are to be looked at.
+    look: Option<Looked>,
 }
 
 impl Rest {
     /// Somebody asked for `up`: the disks are looked at however short ago they were.
     pub fn asked(&mut self) {
-        self.looked = None;
+        *self.looked.lock().unwrap() = None;
     }
 
     /// There is something else to do.
@@ -50,15 +56,11 @@ impl Rest {
     pub fn begin(&mut self, now: Instant) -> Leave {
         self.end.cancel();
         self.end = CancellationToken::new();
-        let look = self
-            .looked
-            .is_none_or(|before| now.saturating_duration_since(before) >= LOOK_AGAIN);
-        if look {
-            self.looked = Some(now);
-        }
+        let recent = |before| now.saturating_duration_since(before) < LOOK_AGAIN;
+        let look = !self.looked.lock().unwrap().is_some_and(recent);
         Leave {
             end: self.end.clone(),
-            look,
+            look: look.then(|| Arc::clone(&self.looked)),
         }
     }
 }
@@ -67,10 +69,13 @@ impl Leave {
     /// Takes the time. Nothing of it is needed, so what fails is only logged.
     pub async fn take(self, world: &World, prepared: &Prepared, state: &State, bus: &Bus) {
         let Some(loader) = &world.loader else { return };
-        if self.look {
+        if let Some(looked) = &self.look {
             match make_room(world, loader, prepared, state, &self.end).await {
-                Ok(Some(line)) => bus.note(Level::Info, None, line),
-                Ok(None) => {}
+                Ok(line) => {
+                    *looked.lock().unwrap() = Some(Instant::now());
+                    line.into_iter()
+                        .for_each(|line| bus.note(Level::Info, None, line));
+                }
                 Err(failure) => tracing::debug!(%failure, "no room was made"),
             }
         }
@@ -82,7 +87,7 @@ impl Leave {
     }
 }
 
-/// Prunes if a node's disk is full; what was done.
+/// Prunes if a node's disk is full; what was done. It is interrupted by whatever begins meanwhile, for that goes first.
 async fn make_room(
     world: &World,
     loader: &Loader,
@@ -94,13 +99,9 @@ async fn make_room(
     let Some(disk) = prune::fullest(&disks) else {
         return Ok(None);
     };
-    // What has begun meanwhile goes first.
     let Ok(_alone) = world.images.try_write() else {
-        return Ok(None);
+        return Err(interrupted());
     };
-    if cancel.is_cancelled() {
-        return Ok(None);
-    }
     let mut needed: BTreeSet<String> = prune::needed(&prepared.plans, &prepared.stack, state);
     needed.extend(
         prepared
@@ -116,6 +117,9 @@ async fn make_room(
         dry_run: false,
     };
     let pruned = prune::prune(&world.docker, Some(loader), &wish, cancel).await?;
+    if pruned.removed.is_empty() && cancel.is_cancelled() {
+        return Err(interrupted());
+    }
     let line = format!("{}: {}", full(disk), pruned.line());
     Ok((!pruned.removed.is_empty()).then_some(line))
 }
@@ -135,14 +139,20 @@ mod tests {
     #[test]
     fn disks_are_looked_at_when_asked_and_then_seldom() {
         let (mut rest, now) = (Rest::default(), Instant::now());
-        assert!(rest.begin(now).look);
-        let leave = rest.begin(now + Duration::from_secs(299));
-        assert!(!leave.look);
-        assert!(rest.begin(now + Duration::from_secs(300)).look);
-        assert!(leave.end.is_cancelled(), "one rest at a time");
+        let first = rest.begin(now);
+        let cut_short = rest.begin(now);
+        assert!(first.end.is_cancelled(), "one rest at a time");
+        let looked = cut_short.look.expect("the first was cut short");
+        *looked.lock().unwrap() = Some(now);
+        let mut looks = |seconds| {
+            rest.begin(now + Duration::from_secs(seconds))
+                .look
+                .is_some()
+        };
+        assert!(!looks(299) && looks(300));
         rest.asked();
-        let leave = rest.begin(now + Duration::from_secs(301));
-        assert!(leave.look && !leave.end.is_cancelled());
+        let leave = rest.begin(now + Duration::from_secs(1));
+        assert!(leave.look.is_some() && !leave.end.is_cancelled());
         rest.end();
         assert!(leave.end.is_cancelled());
     }
