@@ -1,6 +1,7 @@
 //! Old images in nodes: which there are, which are used, and taking them away.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
@@ -129,6 +130,9 @@ echo "$layers"
 echo "$layers" | awk '$NF == "Committed" { print $1 }' | xargs -r ctr -n k8s.io snapshots --snapshotter "$s" usage -b
 "#;
 
+/// What nobody uses is collected by containerd, on a busy node a moment after its image has gone.
+const COLLECTED_WITHIN: Duration = Duration::from_secs(3);
+
 /// Layers of a node, and the chain IDs that containers stand on.
 #[derive(Debug, Default, PartialEq)]
 struct Held {
@@ -224,18 +228,32 @@ impl Loader {
             self.remove(images, cancel).await?
         };
         let mut bytes = 0;
-        for (node, (before, free)) in nodes.iter().zip(&before) {
-            let left = if dry_run {
-                Held::default()
-            } else {
-                self.held(node, cancel).await?
-            };
-            let gone = free
-                .iter()
-                .filter(|chain| !left.layers.contains_key(*chain));
-            bytes += layers::bytes(&before.layers, gone);
+        for (node, (before, mut free)) in nodes.into_iter().zip(before) {
+            if !dry_run {
+                let left = self.left(node, &free, cancel).await?;
+                free.retain(|chain| !left.contains_key(chain));
+            }
+            bytes += layers::bytes(&before.layers, free.iter());
         }
         Ok(Removed { images, bytes })
+    }
+
+    /// The layers of a node once these are gone; with those that stay, since somebody else has come to use them.
+    async fn left(
+        &self,
+        node: &Node,
+        going: &HashSet<String>,
+        cancel: &CancellationToken,
+    ) -> Result<Layers> {
+        let patience = Instant::now() + COLLECTED_WITHIN;
+        loop {
+            let left = self.held(node, cancel).await?.layers;
+            let here = going.iter().any(|chain| left.contains_key(chain));
+            if !here || Instant::now() > patience {
+                return Ok(left);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// Takes images away from their nodes, unless a container uses them by now. Answers what is gone.
