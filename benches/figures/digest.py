@@ -13,11 +13,12 @@ def digest(bench, _):
         what, taken, unit = line.rsplit(maxsplit=2)
         assert unit == "ms", line
         told[what] = float(taken) / 1000
-    median = told["again, median"]
+    watched, edited, asked = told["watched"], told["one edited"], told["again, median"]
     yield Row(
-        "digest of an unchanged context of 20,000 files: median of 50",
+        "digest of an unchanged context of 20,000 files, as the daemon takes it that watches them: median of 50",
         f"≤ {ms(LIMIT)}",
-        f"{ms(median)} (at best {ms(told['again, best'])}; a fresh process {ms(told['fresh process'])} after "
-        f"{ms(told['cache loaded'])} to load what it knows; the first time, reading all, {ms(told['first'])})",
-        median <= LIMIT,
+        f"{ms(watched)}; with one of them edited {ms(edited)}; all asked about, as `llmdev up` does, {ms(asked)} (at best "
+        f"{ms(told['again, best'])}); a fresh process {ms(told['fresh process'])} after {ms(told['cache loaded'])} to load "
+        f"what it knows; the first time, reading all, {ms(told['first'])}",
+        max(watched, edited) <= LIMIT,
     )

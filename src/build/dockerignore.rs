@@ -5,7 +5,7 @@ use std::fmt;
 use super::pattern::Pattern;
 
 /// A whole `.dockerignore`. The default ignores nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Dockerignore {
     patterns: Vec<Pattern>,
     negates: bool,

@@ -1,6 +1,7 @@
 //! What a build context holds, in little memory: a stack that is up keeps a list of it for each context.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use super::digests::Digest;
 
@@ -31,6 +32,20 @@ pub enum What<T> {
         /// Of the content.
         digest: Digest,
     },
+}
+
+impl What<Box<str>> {
+    /// The same, with the texts left where they are.
+    pub fn as_deref(&self) -> What<&str> {
+        match self {
+            What::Folder => What::Folder,
+            What::Link(target) => What::Link(target),
+            What::File { size, digest } => What::File {
+                size: *size,
+                digest: *digest,
+            },
+        }
+    }
 }
 
 /// Entries, each folder before what is in it, names in the order of their bytes: [`in_walk`].
@@ -93,6 +108,26 @@ impl Entries {
         });
     }
 
+    /// Adds some of others, which stand one after the other there, behind all.
+    pub fn append(&mut self, others: &Entries, which: Range<usize>) {
+        let from = others.start(which.start);
+        let to = others.start(which.end);
+        let base = self.texts.len();
+        self.texts.push_str(&others.texts[from..to]);
+        u32::try_from(self.texts.len()).expect("less than 4 GiB of paths");
+        let moved = others.records[which].iter().map(|record| Record {
+            end: (record.end as usize - from + base) as u32,
+            ..*record
+        });
+        self.records.extend(moved);
+    }
+
+    /// Where the texts of the one at a place begin.
+    fn start(&self, index: usize) -> usize {
+        let before = index.checked_sub(1).and_then(|at| self.records.get(at));
+        before.map_or(0, |before| before.end as usize)
+    }
+
     /// Takes the last one away.
     pub fn pop(&mut self) {
         self.records.pop();
@@ -120,10 +155,7 @@ impl Entries {
     /// The one at a place.
     pub fn get(&self, index: usize) -> Option<Entry<&str>> {
         let record = self.records.get(index)?;
-        let start = index
-            .checked_sub(1)
-            .map_or(0, |before| self.records[before].end);
-        let text = &self.texts[start as usize..record.end as usize];
+        let text = &self.texts[self.start(index)..record.end as usize];
         let (path, what) = match record.kind {
             Kind::Folder => (text, What::Folder),
             Kind::Link => {
@@ -145,6 +177,35 @@ impl Entries {
 
     /// The one of a path.
     pub fn find(&self, path: &str) -> Option<Entry<&str>> {
+        self.get(self.position(path)?)
+    }
+
+    /// Where the contents of a folder are, with all that is below it: behind it. The empty path is that of all.
+    pub fn inside(&self, folder: &str) -> Option<Range<usize>> {
+        if folder.is_empty() {
+            return Some(0..self.len());
+        }
+        let at = self.position(folder)?;
+        if self.get(at)?.what != What::Folder {
+            return None;
+        }
+        let below = |entry: Entry<&str>| {
+            let rest = entry.path.strip_prefix(folder);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        let (mut low, mut high) = (at + 1, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.get(middle).is_some_and(below) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Some(at + 1..low)
+    }
+
+    fn position(&self, path: &str) -> Option<usize> {
         let (mut low, mut high) = (0, self.records.len());
         while low < high {
             let middle = low.midpoint(high);
@@ -152,7 +213,7 @@ impl Entries {
             match in_walk(entry.path, path) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
-                Ordering::Equal => return Some(entry),
+                Ordering::Equal => return Some(middle),
             }
         }
         None
@@ -215,12 +276,23 @@ mod tests {
         ));
         fewer.set_file(all.len() - 1, -1, u64::MAX, [7; 16]);
         assert_eq!(fewer, entries);
+        let mut parts = Entries::default();
+        for part in [0..2, 2..2, 2..all.len()] {
+            parts.append(&entries, part);
+        }
+        assert_eq!(parts, entries);
+        let mut middle = Entries::default();
+        middle.append(&entries, 1..3);
+        assert_eq!(middle, all[1..3].iter().copied().collect());
         for one in all {
             assert_eq!(entries.find(one.path), Some(one));
         }
         for none in ["", "a/", "b", "zz"] {
             assert_eq!(entries.find(none), None, "{none}");
         }
+        assert_eq!(entries.inside(""), Some(0..5));
+        assert_eq!(entries.inside("a"), Some(1..3));
+        assert_eq!((entries.inside("a-b"), entries.inside("b")), (None, None));
         assert_eq!(Entries::default().find("a"), None);
     }
 

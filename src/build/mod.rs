@@ -10,6 +10,7 @@ pub mod dockerfile;
 pub mod dockerignore;
 pub mod ensure;
 pub mod entries;
+pub mod heard;
 pub mod plan;
 
 pub(crate) mod credentials;
@@ -22,6 +23,7 @@ mod scrub;
 mod secrets;
 mod session;
 mod solve;
+mod walk;
 
 pub use docker::{Docker, Outcome};
 pub use ensure::{Image, ensure};

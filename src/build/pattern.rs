@@ -12,6 +12,12 @@ pub struct Pattern {
     how: How,
 }
 
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.text, self.negated) == (&other.text, other.negated)
+    }
+}
+
 /// moby matches most patterns without a regular expression.
 #[derive(Debug, Clone)]
 enum How {

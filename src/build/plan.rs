@@ -1,6 +1,6 @@
 //! What to build and under which name: the tag is the digest of all that goes into the image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use crate::stack::{BuildSpec, ServiceId, Stack};
 use super::context::{Context, Unreadable};
 use super::digests::Digests;
 use super::dockerignore::Dockerignore;
+use super::heard::{Heard, Moment};
 
 /// One image to be built, or found.
 #[derive(Clone)]
@@ -43,12 +44,27 @@ impl fmt::Debug for ImagePlan {
     }
 }
 
-/// Reads what builds take in. Remembers digests of files, so that the second time costs no reading.
+/// Reads what builds take in. Remembers digests of files, so that the second time costs no reading; and contexts, so that
+/// what a watcher has not told of costs no asking.
 ///
 /// Its methods read the file system and use the processor: call them where blocking is allowed.
 #[derive(Debug, Default)]
 pub struct Planner {
     digests: Digests,
+    /// By service.
+    kept: BTreeMap<String, Kept>,
+    heard: Arc<Heard>,
+    /// Files were taken as they were, so that their digests were not asked for.
+    spared: bool,
+}
+
+/// A context as it was read last.
+#[derive(Debug)]
+struct Kept {
+    context: Arc<Context>,
+    ignore: Dockerignore,
+    /// What was heard of later is not in it.
+    read: Moment,
 }
 
 impl Planner {
@@ -56,7 +72,13 @@ impl Planner {
     pub fn load(file: &Path) -> Self {
         Planner {
             digests: Digests::load(file),
+            ..Planner::default()
         }
+    }
+
+    /// Where a watcher tells of changes.
+    pub fn heard(&self) -> Arc<Heard> {
+        Arc::clone(&self.heard)
     }
 
     /// Writes the memory down for the next process, if there is anything new in it.
@@ -66,14 +88,26 @@ impl Planner {
 
     /// Plans every service that has a `build`, an image before those that require it.
     pub fn plan(&mut self, stack: &Stack) -> Result<Vec<ImagePlan>> {
-        let mut plans = Vec::new();
+        let mut plans: Vec<ImagePlan> = Vec::new();
         let mut references = BTreeMap::new();
+        self.spared = false;
         for id in build_order(stack)? {
             let plan = self.plan_one(stack, id, &references)?;
             references.insert(id, plan.reference.clone());
             plans.push(plan);
         }
-        self.digests.sweep();
+        if !self.spared {
+            self.digests.sweep();
+        }
+        self.kept
+            .retain(|name, _| plans.iter().any(|plan| plan.name == *name));
+        self.heard.forget(
+            self.kept
+                .values()
+                .map(|kept| kept.read)
+                .min()
+                .unwrap_or_default(),
+        );
         Ok(plans)
     }
 
@@ -93,7 +127,7 @@ impl Planner {
         let dockerfile_name = relative(&stack.root, &spec.dockerfile);
         let dockerfile = read_dockerfile(name, &dockerfile_name, &spec.dockerfile)?;
         let ignore = read_dockerignore(stack, &spec)?;
-        let context = self.read_context(stack, name, &spec, &ignore)?;
+        let context = self.read_context(stack, name, &spec, ignore)?;
         let mut args = spec.args.clone();
         for (arg, needed) in &spec.requires {
             let reference = required.get(needed).ok_or_else(|| {
@@ -116,7 +150,7 @@ impl Planner {
             args,
             dockerfile: dockerfile.into(),
             dockerfile_name,
-            context: Arc::new(context),
+            context,
         })
     }
 
@@ -125,19 +159,71 @@ impl Planner {
         stack: &Stack,
         name: &str,
         spec: &BuildSpec,
-        ignore: &Dockerignore,
-    ) -> Result<Context> {
-        let read = Context::read(&spec.context, ignore, &mut self.digests).or_else(|unreadable| {
-            // A file that went away between being listed and being read: editors and git do that.
-            let vanished =
-                unreadable.error.kind() == io::ErrorKind::NotFound && spec.context.exists();
-            if vanished {
-                Context::read(&spec.context, ignore, &mut self.digests)
-            } else {
-                Err(unreadable)
+        ignore: Dockerignore,
+    ) -> Result<Arc<Context>> {
+        let now = self.heard.now();
+        let heard = self.heard_of(name, spec, &ignore);
+        let before = self.kept.remove(name).zip(heard);
+        self.spared |= before.is_some();
+        let context = match before {
+            Some((kept, heard)) if heard.is_empty() => kept.context,
+            before => {
+                let read = match &before {
+                    Some((kept, heard)) => {
+                        kept.context.read_again(heard, &ignore, &mut self.digests)
+                    }
+                    None => Context::read(&spec.context, &ignore, &mut self.digests),
+                };
+                // A file that went away between being listed and being read: editors and git do that.
+                let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+                let read = read.or_else(|unreadable| {
+                    if gone(&unreadable.error) && spec.context.exists() {
+                        Context::read(&spec.context, &ignore, &mut self.digests)
+                    } else {
+                        Err(unreadable)
+                    }
+                });
+                Arc::new(read.map_err(|unreadable| cannot_read(stack, name, spec, &unreadable))?)
             }
-        });
-        read.map_err(|unreadable| cannot_read(stack, name, spec, &unreadable))
+        };
+        // A watcher may have other names for what is behind a link.
+        if spec
+            .context
+            .canonicalize()
+            .is_ok_and(|real| real == spec.context)
+        {
+            let kept = Kept {
+                context: Arc::clone(&context),
+                ignore,
+                read: now,
+            };
+            self.kept.insert(name.to_owned(), kept);
+        }
+        Ok(context)
+    }
+
+    /// What was heard of in a context since it was read. None: it is to be read anew.
+    fn heard_of(
+        &self,
+        name: &str,
+        spec: &BuildSpec,
+        ignore: &Dockerignore,
+    ) -> Option<BTreeSet<PathBuf>> {
+        let kept = self.kept.get(name)?;
+        if kept.context.root != spec.context || kept.ignore != *ignore {
+            return None;
+        }
+        let mut heard = self.heard.after(kept.read)?;
+        // Nobody knows what else may have changed with a path that is in no context.
+        let of_some = |path: &PathBuf| {
+            let mut roots = self.kept.values().map(|kept| &kept.context.root);
+            roots.any(|root| path.starts_with(root))
+        };
+        if !heard.iter().all(of_some) {
+            return None;
+        }
+        heard.retain(|path| path.starts_with(&spec.context));
+        Some(heard)
     }
 }
 
@@ -335,5 +421,50 @@ mod tests {
         ] {
             assert_eq!(repository(image), path);
         }
+    }
+
+    #[test]
+    fn only_what_a_watcher_told_of_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let write = |path: &str, text: &str| std::fs::write(root.join(path), text).unwrap();
+        for service in ["a", "b"] {
+            std::fs::create_dir(root.join(service)).unwrap();
+            write(&format!("{service}/Dockerfile"), "FROM scratch\nCOPY . /\n");
+            write(&format!("{service}/file"), "old");
+        }
+        write("k8s.yaml", "");
+        let text = "apiVersion: llmdev/v1\nname: x\nrender: [manifests: [k8s.yaml]]\n\
+                    services: {a: {build: a}, b: {build: b}}\n";
+        let stack = crate::stack::parse(text, &root.join("stack.yaml"), None).unwrap();
+        let mut planner = Planner::default();
+        let heard = planner.heard();
+        let tags = |planner: &mut Planner| -> Vec<String> {
+            let plans = planner.plan(&stack).unwrap();
+            plans.into_iter().map(|plan| plan.reference).collect()
+        };
+        let all_change = |text: &str| ["a/file", "b/file"].map(|path| write(path, text));
+
+        let first = tags(&mut planner);
+        all_change("nobody watches");
+        let second = tags(&mut planner);
+        assert!(first[0] != second[0] && first[1] != second[1]);
+
+        heard.listen(true);
+        all_change("before the first look of a watcher");
+        let third = tags(&mut planner);
+        assert!(second[0] != third[0] && second[1] != third[1]);
+        all_change("a watcher would have told");
+        assert_eq!(tags(&mut planner), third);
+        heard.hear([&root.join("a/file")]);
+        let fourth = tags(&mut planner);
+        assert!(third[0] != fourth[0] && third[1] == fourth[1]);
+
+        // What a path outside has to do with it, nobody knows; and another .dockerignore matters for all.
+        heard.hear([&root.join("k8s.yaml")]);
+        let fifth = tags(&mut planner);
+        assert!(fourth[0] == fifth[0] && fourth[1] != fifth[1]);
+        write("b/.dockerignore", "file\n");
+        assert!(fifth[1] != tags(&mut planner)[1]);
     }
 }

@@ -10,6 +10,7 @@ use crate::watch::Change;
 impl Driver {
     /// What costs little is done at once; all else waits until no more changes.
     pub(super) fn files_changed(&mut self, change: Change) {
+        self.heard.hear(&change.paths);
         let looks = self
             .current
             .as_ref()

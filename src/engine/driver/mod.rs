@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::Conflicts;
 use crate::build::Planner;
+use crate::build::heard::Heard;
 use crate::error::Failure;
 use crate::event::{Level, Status, Timing};
 use crate::forward::ForwardChange;
@@ -162,8 +163,10 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
         world,
         end: end.clone(),
     };
+    let planner = Planner::load(&state.digests());
     let driver = Driver {
-        planner: Arc::new(Mutex::new(Planner::load(&state.digests()))),
+        heard: planner.heard(),
+        planner: Arc::new(Mutex::new(planner)),
         live: Live::new(state.clone()),
         rest: Rest::default(),
         file,
@@ -202,6 +205,8 @@ struct Driver {
     bus: Bus,
     machine: Machine,
     planner: Arc<Mutex<Planner>>,
+    /// Where the planner hears of changes.
+    heard: Arc<Heard>,
     live: Live,
     rest: Rest,
     world: Option<Arc<World>>,
@@ -294,6 +299,8 @@ impl Driver {
                 self.said = None;
                 self.rest.asked();
                 self.watch(watch);
+                // Whoever asks gets an answer from the files themselves.
+                self.heard.hear([]);
                 self.conflicts = if force {
                     Conflicts::Take
                 } else {

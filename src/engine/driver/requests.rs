@@ -33,7 +33,7 @@ impl Driver {
     }
 
     pub(super) async fn down(&mut self, volumes: bool, reply: Reply) -> bool {
-        self.watching = None;
+        self.watch(false);
         self.rest.end();
         self.preparing.cancel();
         self.give(Input::Halt);
@@ -75,6 +75,9 @@ impl Driver {
     }
 
     pub(super) fn watch(&mut self, on: bool) {
+        if on != self.watching.is_some() {
+            self.heard.listen(on);
+        }
         if !on {
             self.watching = None;
         } else if self.watching.is_none() {
