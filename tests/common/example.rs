@@ -188,15 +188,16 @@ pub fn folder(name: &str) -> std::path::PathBuf {
     Path::new(ROOT).join("examples").join(name)
 }
 
-/// Looks until it is there; what was there instead is told when it never is.
+/// Looks until it is there, the longer it takes the more seldom; what was there instead is told when it never is.
 pub fn until<T, E: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<T, E>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let began = Instant::now();
     loop {
         match look() {
             Ok(found) => return found,
-            Err(seen) => assert!(Instant::now() < deadline, "no {what}: {seen:#?}"),
+            Err(seen) => assert!(began.elapsed() < PATIENCE, "no {what}: {seen:#?}"),
         }
-        std::thread::sleep(Duration::from_millis(50));
+        let pause = began.elapsed() / 10;
+        std::thread::sleep(pause.clamp(Duration::from_millis(50), Duration::from_millis(500)));
     }
 }
 

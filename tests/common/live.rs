@@ -274,15 +274,16 @@ impl Drop for Live {
     }
 }
 
-/// Waits until something is there.
+/// Waits until something is there. To look is often dear: the longer it takes, the more seldom.
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let began = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "no {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        assert!(began.elapsed() < PATIENCE, "no {what}");
+        let pause = began.elapsed() / 10;
+        std::thread::sleep(pause.clamp(Duration::from_millis(20), Duration::from_millis(500)));
     }
 }
 
@@ -320,7 +321,8 @@ pub fn served(port: u16, path: &str, content: &str) -> Duration {
         {
             return began.elapsed();
         }
-        std::thread::sleep(Duration::from_millis(1));
+        let pause = began.elapsed() / 20;
+        std::thread::sleep(pause.clamp(Duration::from_millis(1), Duration::from_millis(100)));
     }
     panic!("{path} is {last:?} and not {content:?}");
 }
