@@ -1,7 +1,8 @@
 //! From manifests to the objects that are applied, with the real kustomize, kubectl and helm.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -722,6 +723,85 @@ async fn charts_with_mistakes_are_told() {
     helm cannot render the release r: An error occurred while checking for chart dependencies. You may need to run `helm dependency build` to fetch missing dependencies: found in Chart.yaml, but missing in charts/ directory: redis
     > helm dependency build ROOT/chart
     "#);
+}
+
+/// Serves files, one GET after the other, until the listener's thread ends with the test.
+fn serve(folder: PathBuf) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = String::new();
+            let mut lines = BufReader::new(stream.try_clone().unwrap());
+            let _ = lines.read_line(&mut request);
+            while lines
+                .read_line(&mut String::new())
+                .is_ok_and(|read| read > 2)
+            {}
+            let path = request
+                .split(' ')
+                .nth(1)
+                .unwrap_or_default()
+                .trim_start_matches('/');
+            let (status, body) = match std::fs::read(folder.join(path)) {
+                Ok(body) => ("200 OK", body),
+                Err(_) => ("404 Not Found", Vec::new()),
+            };
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
+            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chart_of_a_repository_is_fetched_in_its_version() {
+    let sandbox = Sandbox::new(&[
+        ("c/Chart.yaml", "apiVersion: v2\nname: c\nversion: 0.1.0\n"),
+        (
+            "c/templates/d.yaml",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '{{ .Chart.Version }}'}\n",
+        ),
+        ("charts/.keep", ""),
+    ]);
+    let helm = |words: &[&str]| {
+        let root = sandbox.root();
+        let mut command = Command::new("helm");
+        let output = command.current_dir(root).args(words).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    for version in ["1.2.3", "2.0.0"] {
+        helm(&[
+            "package",
+            "c",
+            "--version",
+            version,
+            "--destination",
+            "charts",
+        ]);
+    }
+    helm(&["repo", "index", "charts"]);
+    let port = serve(sandbox.root().join("charts"));
+    let stack = format!(
+        "render: [{{helm: {{release: r, chart: c, repo: 'http://127.0.0.1:{port}', version: 1.2.3}}}}]\n"
+    );
+    let rendered = sandbox.render(&stack, &[]).await.unwrap();
+    let map = find(&rendered, "configmap/1.2.3");
+    assert_eq!(map.origin, "helm r, c/templates/d.yaml");
+    let failure = sandbox
+        .render(&stack.replace("1.2.3", "7.0.0"), &[])
+        .await
+        .unwrap_err();
+    assert!(failure.line().contains("7.0.0"), "{}", failure.line());
+
+    // Rendered once, a version is what it is.
+    std::fs::remove_dir_all(sandbox.root().join("charts")).unwrap();
+    let rendered = sandbox.render(&stack, &[]).await.unwrap();
+    find(&rendered, "configmap/1.2.3");
 }
 
 #[tokio::test]

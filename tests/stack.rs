@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use llmdev::error::{Failure, Kind};
 use llmdev::stack::{
-    self, BuildSpec, Dev, ForwardSpec, Provider, RenderStep, Resources, SecretSource, Selection,
-    Stack, SyncAfter, SyncRule, WorkloadSpec,
+    self, BuildSpec, Chart, Dev, ForwardSpec, Provider, RenderStep, Resources, SecretSource,
+    Selection, Stack, SyncAfter, SyncRule, WorkloadSpec,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -184,7 +184,7 @@ fn every_key_is_read() {
     };
     assert_eq!(
         (&helm.chart, &helm.set["replicas"]),
-        (&root.join("charts/router"), &"2".to_owned())
+        (&Chart::Folder(root.join("charts/router")), &"2".to_owned())
     );
     assert_eq!(
         stack.render[2],
@@ -614,6 +614,54 @@ fn a_charts_values_that_are_not_there() {
       |                                                                             ^^^^^^^^^^^^^^^
       |
       = help: did you mean `values-dev.yaml`?
+    "#);
+}
+
+#[test]
+fn a_chart_that_is_fetched() {
+    let with = |helm: &str| service("forward:").replace("kustomize: k8s/overlays/dev", helm);
+    let mistakes = [
+        "helm: {release: r, chart: redis, repo: charts.example.com, version: ^20}",
+        "helm: {release: r, chart: redis, repo: https://charts.example.com}",
+        "helm: {release: r, chart: oci://example.com/redis, repo: https://example.com, version: 20.1.0}",
+        "helm: {release: r, chart: charts/router, version: 20.1.0}",
+    ];
+    let said: String = mistakes.map(|helm| told(&with(helm))).join("\n");
+    insta::assert_snapshot!(said, @r#"
+    stack.yaml:3:49: error: "charts.example.com" is not the address of a repository of charts
+      |
+    3 | render: [helm: {release: r, chart: redis, repo: charts.example.com, version: ^20}]
+      |                                                 ^^^^^^^^^^^^^^^^^^
+      |
+      = help: write it like https://charts.example.com; a chart of an OCI registry is `chart: oci://…`, without `repo`
+
+    stack.yaml:3:78: error: "^20" is not one version of a chart
+      |
+    3 | render: [helm: {release: r, chart: redis, repo: charts.example.com, version: ^20}]
+      |                                                                              ^^^
+      |
+      = help: write it like 1.2.3
+
+    stack.yaml:3:36: error: a chart that is fetched needs its `version`
+      |
+    3 | render: [helm: {release: r, chart: redis, repo: https://charts.example.com}]
+      |                                    ^^^^^
+      |
+      = help: so that what comes up tomorrow is what comes up today
+
+    stack.yaml:3:67: error: an oci:// chart says where it is itself
+      |
+    3 | render: [helm: {release: r, chart: oci://example.com/redis, repo: https://example.com, versio...
+      |                                                                   ^^^^^^^^^^^^^^^^^^^
+      |
+      = help: take `repo` away
+
+    stack.yaml:3:60: error: a chart in a folder has the version that its Chart.yaml says
+      |
+    3 | render: [helm: {release: r, chart: charts/router, version: 20.1.0}]
+      |                                                            ^^^^^^
+      |
+      = help: take it away, or say the chart's `repo`
     "#);
 }
 

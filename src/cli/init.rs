@@ -11,7 +11,7 @@ use super::{Global, print};
 use crate::error::{Failure, Result};
 use crate::owner::Owner;
 use crate::render::{self, Object};
-use crate::stack::{self, ClusterSpec, HelmRelease, Hooks, RenderStep, Stack};
+use crate::stack::{self, Chart, ClusterSpec, HelmRelease, Hooks, RenderStep, Stack};
 use crate::state::State;
 
 pub(super) const HELP: &str =
@@ -105,7 +105,7 @@ fn steps(found: &Survey) -> Vec<(String, RenderStep)> {
             line,
             RenderStep::Helm(HelmRelease {
                 release,
-                chart: chart.into(),
+                chart: Chart::Folder(chart.into()),
                 values: Vec::new(),
                 set: BTreeMap::new(),
                 namespace: None,
@@ -120,7 +120,10 @@ async fn objects(root: &Path, steps: &[(String, RenderStep)]) -> Result<Vec<Obje
     let absolute = |step: &RenderStep| match step {
         RenderStep::Kustomize(folder) => RenderStep::Kustomize(root.join(folder)),
         RenderStep::Helm(release) => RenderStep::Helm(HelmRelease {
-            chart: root.join(&release.chart),
+            chart: match &release.chart {
+                Chart::Folder(folder) => Chart::Folder(root.join(folder)),
+                fetched => fetched.clone(),
+            },
             ..release.clone()
         }),
         RenderStep::Manifests(globs) => RenderStep::Manifests(globs.clone()),

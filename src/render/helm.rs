@@ -1,4 +1,4 @@
-//! `helm template` of a chart in the repository.
+//! `helm template` of a chart: a folder of the repository, or one that helm fetches.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use super::kustomize::{find, identity, output_of, step_of};
 use super::object::{child, text};
 use super::{Place, Step};
 use crate::error::{Failure, Result};
-use crate::stack::{HelmRelease, Stack};
+use crate::stack::{Chart, HelmRelease, Stack};
 
 /// Kinds that are in no namespace, as far as charts commonly have them.
 const CLUSTER_SCOPED: [&str; 11] = [
@@ -40,7 +40,9 @@ pub async fn render(stack: &Stack, release: &HelmRelease, cache: &Path) -> Resul
     }
     let words = words(stack, release);
     let mut files: BTreeSet<PathBuf> = release.values.iter().cloned().collect();
-    tree(&release.chart, &mut files);
+    if let Chart::Folder(folder) = &release.chart {
+        tree(folder, &mut files);
+    }
     let step = format!("{} {words:?}", identity(&tool));
     let keep = Keep::new(cache, &step, &files);
     let output = match keep.as_ref().and_then(Keep::get) {
@@ -60,8 +62,13 @@ pub async fn render(stack: &Stack, release: &HelmRelease, cache: &Path) -> Resul
         }
     };
     let mut inputs: Vec<PathBuf> = release.values.clone();
-    inputs.push(release.chart.clone());
-    let place = |named: &Path| template(&release.chart, named);
+    if let Chart::Folder(folder) = &release.chart {
+        inputs.push(folder.clone());
+    }
+    let place = |named: &Path| match &release.chart {
+        Chart::Folder(folder) => template(folder, named),
+        Chart::Fetched { .. } => Place::Unknown,
+    };
     Ok(step_of(
         output,
         &format!("helm {}", release.release),
@@ -83,11 +90,12 @@ fn tool(path: &OsStr, release: &HelmRelease) -> Result<PathBuf> {
 
 /// A chart that needs others brings them in its folder `charts`.
 fn with_a_way_on(failure: Failure, release: &HelmRelease) -> Failure {
-    if failure.line().contains("missing in charts/ directory") {
-        let fetch = format!("helm dependency build {}", release.chart.display());
-        return failure.remedy(fetch);
+    match &release.chart {
+        Chart::Folder(chart) if failure.line().contains("missing in charts/ directory") => {
+            failure.remedy(format!("helm dependency build {}", chart.display()))
+        }
+        _ => failure,
     }
-    failure
 }
 
 /// Helm names a template by its chart's name and its path in the chart.
@@ -105,10 +113,20 @@ fn words(stack: &Stack, release: &HelmRelease) -> Vec<String> {
     let mut words = vec![
         "template".to_owned(),
         release.release.clone(),
-        release.chart.display().to_string(),
         "--include-crds".to_owned(),
         format!("--namespace={namespace}"),
     ];
+    match &release.chart {
+        Chart::Folder(folder) => words.push(folder.display().to_string()),
+        Chart::Fetched {
+            name,
+            repo,
+            version,
+        } => {
+            words.extend([name.clone(), format!("--version={version}")]);
+            words.extend(repo.iter().map(|repo| format!("--repo={repo}")));
+        }
+    }
     words.extend(
         release
             .values
@@ -192,7 +210,7 @@ mod tests {
     fn helm_is_needed_for_a_chart_only() {
         let release = HelmRelease {
             release: "router".into(),
-            chart: "charts/router".into(),
+            chart: Chart::Folder("charts/router".into()),
             values: Vec::new(),
             set: std::collections::BTreeMap::new(),
             namespace: None,

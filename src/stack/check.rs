@@ -10,8 +10,8 @@ use super::diagnostic::{Diagnostic, Report, Span};
 use super::file::{RenderFile, SecretFile, StackFile};
 use super::service::ServiceFile;
 use super::{
-    BuildSpec, ForwardSpec, HelmRelease, RenderStep, SecretSource, SecretSpec, Service, ServiceId,
-    Stack, graph, paths,
+    BuildSpec, Chart, ForwardSpec, HelmRelease, RenderStep, SecretSource, SecretSpec, Service,
+    ServiceId, Stack, graph, paths,
 };
 
 /// The names that kustomize looks for, in its order.
@@ -166,11 +166,13 @@ fn render_step(step: RenderFile, root: &Path, report: &mut Report) -> RenderStep
         RenderFile::Helm {
             release,
             chart,
+            repo,
+            version,
             values,
             set,
             namespace,
         } => {
-            let chart = paths::folder_with(root, &chart, &["Chart.yaml"], report);
+            let chart = self::chart(chart, repo, version, root, report);
             let values = values
                 .iter()
                 .map(|it| paths::file(root, it, report))
@@ -183,6 +185,38 @@ fn render_step(step: RenderFile, root: &Path, report: &mut Report) -> RenderStep
                 namespace,
             })
         }
+    }
+}
+
+fn chart(
+    chart: At<String>,
+    repo: Option<At<String>>,
+    version: Option<At<String>>,
+    root: &Path,
+    report: &mut Report,
+) -> Chart {
+    let in_registry = chart.it.starts_with("oci://");
+    if !in_registry && repo.is_none() {
+        if let Some(version) = version {
+            let message = "a chart in a folder has the version that its Chart.yaml says";
+            let mistake = Diagnostic::new(version.span, message);
+            report.add(mistake.help("take it away, or say the chart's `repo`"));
+        }
+        return Chart::Folder(paths::folder_with(root, &chart, &["Chart.yaml"], report));
+    }
+    if let Some(repo) = repo.as_ref().filter(|_| in_registry) {
+        let mistake = Diagnostic::new(repo.span.clone(), "an oci:// chart says where it is itself");
+        report.add(mistake.help("take `repo` away"));
+    }
+    if version.is_none() {
+        let message = "a chart that is fetched needs its `version`";
+        let mistake = Diagnostic::new(chart.span, message);
+        report.add(mistake.help("so that what comes up tomorrow is what comes up today"));
+    }
+    Chart::Fetched {
+        name: chart.it,
+        repo: repo.map(|repo| repo.it),
+        version: version.map(|version| version.it).unwrap_or_default(),
     }
 }
 

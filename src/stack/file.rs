@@ -31,7 +31,15 @@ pub const TOP: &[&str] = &[
 /// The keys of a render step; each step has exactly one.
 pub const RENDER: &[&str] = &["kustomize", "manifests", "helm"];
 /// The keys of `helm`.
-pub const HELM: &[&str] = &["release", "chart", "values", "set", "namespace"];
+pub const HELM: &[&str] = &[
+    "release",
+    "chart",
+    "repo",
+    "version",
+    "values",
+    "set",
+    "namespace",
+];
 /// The keys of an entry of `secrets`.
 pub const SECRET: &[&str] = &["name", "envFile", "keys"];
 /// The keys of `hooks`.
@@ -90,6 +98,10 @@ pub enum RenderFile {
         release: String,
         /// `chart`.
         chart: At<String>,
+        /// `repo`.
+        repo: Option<At<String>>,
+        /// `version`.
+        version: Option<At<String>>,
         /// `values`.
         values: Vec<At<String>>,
         /// `set`.
@@ -239,7 +251,18 @@ fn helm(entry: &Entry, report: &mut Report) -> Option<RenderFile> {
     let values = fields
         .get("values")
         .map_or(&[][..], |node| list(node, report));
+    // What is wrong was said, and is there all the same.
+    let read_as = |key, meaning: fn(&str) -> scalar::Read<String>, report: &mut Report| {
+        let node = fields.get(key)?;
+        let wrong = || At {
+            it: String::new(),
+            span: node.span.clone(),
+        };
+        Some(read_raw(node, report, meaning).unwrap_or_else(wrong))
+    };
     Some(RenderFile::Helm {
+        repo: read_as("repo", scalar::chart_repository, report),
+        version: read_as("version", scalar::chart_version, report),
         values: values
             .iter()
             .filter_map(|node| path(node, report))

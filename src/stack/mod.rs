@@ -140,14 +140,30 @@ pub enum RenderStep {
 pub struct HelmRelease {
     /// The release's name.
     pub release: String,
-    /// The chart's folder, absolute.
-    pub chart: PathBuf,
+    /// What is installed.
+    pub chart: Chart,
     /// Values files, absolute, later ones win.
     pub values: Vec<PathBuf>,
     /// `key.path` to value, as `--set`.
     pub set: BTreeMap<String, String>,
     /// Default: the stack's.
     pub namespace: Option<String>,
+}
+
+/// `chart:` of a release.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Chart {
+    /// A folder, absolute.
+    Folder(PathBuf),
+    /// One of a repository, which helm fetches.
+    Fetched {
+        /// Its name, or `oci://` and where it is.
+        name: String,
+        /// The repository's address, unless it is an OCI registry.
+        repo: Option<String>,
+        /// Exact, so that the same is rendered tomorrow.
+        version: String,
+    },
 }
 
 /// One entry of `services:`.

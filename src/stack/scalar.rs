@@ -220,6 +220,32 @@ pub fn version(text: &str) -> Read<String> {
     )
 }
 
+/// The address of a repository of charts.
+pub fn chart_repository(text: &str) -> Read<String> {
+    if text.starts_with("https://") || text.starts_with("http://") {
+        return Ok(text.to_owned());
+    }
+    instead(
+        format!("{text:?} is not the address of a repository of charts"),
+        "write it like https://charts.example.com; a chart of an OCI registry is `chart: oci://…`, without `repo`",
+    )
+}
+
+/// `1.2.3`, and not a range: what is rendered today is to be rendered tomorrow.
+pub fn chart_version(text: &str) -> Read<String> {
+    let bare = text.strip_prefix('v').unwrap_or(text);
+    let core = bare.split(['-', '+']).next().unwrap_or_default();
+    let number = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
+    let rest = |c: char| c.is_ascii_alphanumeric() || "-+.".contains(c);
+    if core.split('.').count() == 3 && core.split('.').all(number) && bare.chars().all(rest) {
+        return Ok(text.to_owned());
+    }
+    instead(
+        format!("{text:?} is not one version of a chart"),
+        "write it like 1.2.3",
+    )
+}
+
 /// A glob below a folder: `*` stays in a folder, `**` does not.
 pub fn glob(text: &str) -> Read<String> {
     if text.is_empty() {
@@ -428,6 +454,20 @@ mod tests {
         assert_eq!(strip("./config/").as_deref(), Ok("config"));
         assert_eq!(version("1.30").as_deref(), Ok("v1.30"));
         assert!(version("latest").is_err());
+        for one in ["1.2.3", "v1.2.3", "0.1.0-rc.1", "1.0.0+build"] {
+            assert_eq!(chart_version(one).as_deref(), Ok(one));
+        }
+        for many in [
+            "1.2",
+            "^1.2.3",
+            ">1.2.3",
+            "1.x.0",
+            "1.2.3 - 2.0.0",
+            "",
+            "latest",
+        ] {
+            assert!(chart_version(many).is_err(), "{many}");
+        }
         assert!(registry("http://localhost:5001").is_err());
         assert!(registry("localhost:5001").is_ok());
         assert_eq!(words("make 'a b'").unwrap(), ["make", "a b"]);

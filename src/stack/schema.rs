@@ -126,7 +126,9 @@ fn step() -> Value {
 fn helm() -> Value {
     let keys = json!({
         "release": label("The release's name."),
-        "chart": text("The chart's folder."),
+        "chart": text("The chart's folder; with `repo`, its name there; or `oci://` and where it is."),
+        "repo": text("The address of the repository that has the chart."),
+        "version": text("Which version of a chart that is fetched: `1.2.3`, not a range."),
         "values": list("Values files; later ones win.", text("A file."), 0),
         "set": texts("Single values by their path, as `helm --set` takes them."),
         "namespace": label("The release's namespace. Default: the stack's."),
