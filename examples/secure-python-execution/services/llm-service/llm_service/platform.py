@@ -1,6 +1,7 @@
 """A task's way: written, checked, routed, run; and written anew when it was wrong."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
@@ -34,6 +35,18 @@ class Executor:
             raise ExecutorError(error.code, detail(error.read())) from None
         except OSError as error:
             raise ExecutorError(503, f"{self.url} does not answer: {error}") from None
+
+    def awake(self, within: float) -> None:
+        """Waits for the executor to answer, that many seconds at most: it may be starting, too."""
+        end = time.monotonic() + within
+        while True:
+            try:
+                self.call("GET", "health")
+                return
+            except ExecutorError:
+                if time.monotonic() >= end:
+                    raise
+            time.sleep(0.1)
 
 
 def detail(body: bytes) -> str:

@@ -1,8 +1,11 @@
 """A task's way, with a generator and an executor that say what they are told to."""
 
+import threading
 import unittest
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from llm_service.platform import Platform
+from llm_service import platform
+from llm_service.platform import ExecutorError, Platform
 
 
 class Generator:
@@ -25,6 +28,30 @@ class Executor:
 
 FINE = {"status": "succeeded", "stdout": "1\n", "stderr": ""}
 BAD = {"status": "failed", "stdout": "", "stderr": "ZeroDivisionError"}
+
+
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_):
+        pass
+
+
+class Waiting(unittest.TestCase):
+    def test_an_executor_that_starts_meanwhile_is_waited_for(self):
+        with HTTPServer(("127.0.0.1", 0), Health, bind_and_activate=False) as server:
+            server.server_bind()  # refuses, until it listens
+            executor = platform.Executor(f"http://127.0.0.1:{server.server_address[1]}", timeout=5)
+            with self.assertRaises(ExecutorError):
+                executor.awake(within=0)
+            waiting = threading.Thread(target=executor.awake, args=[30])
+            waiting.start()
+            server.server_activate()
+            server.handle_request()
+            waiting.join()
 
 
 class Performing(unittest.TestCase):
