@@ -183,7 +183,13 @@ impl Planner {
                         Err(unreadable)
                     }
                 });
-                Arc::new(read.map_err(|unreadable| cannot_read(stack, name, spec, &unreadable))?)
+                let read =
+                    read.map_err(|unreadable| cannot_read(stack, name, spec, &unreadable))?;
+                match before {
+                    // The plans of the time before have it: one copy is enough.
+                    Some((kept, _)) if *kept.context == read => kept.context,
+                    _ => Arc::new(read),
+                }
             }
         };
         // A watcher may have other names for what is behind a link.
