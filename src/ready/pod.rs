@@ -227,11 +227,13 @@ impl<'a> Look<'a> {
             return self.stuck(part, reason, waiting.message.as_deref().unwrap_or(""));
         }
         if let Some(exit) = &state.terminated {
-            let hopeless = !part.restarts || part.status.restart_count >= 1 || at_once(exit);
+            let again = part.status.restart_count >= 1 && !lost(exit);
+            let hopeless = !part.restarts || again || at_once(exit);
             return (exit.exit_code != 0 && hopeless).then(|| self.crash(part, exit));
         }
         let last = part.last()?;
         let crashes = last.exit_code != 0
+            && !lost(last)
             && (part.status.restart_count >= 2 || at_once(last))
             && !(part.status.ready && part.probed())
             && self.on_trial(part);
@@ -350,6 +352,11 @@ fn at_once(exit: &ContainerStateTerminated) -> bool {
     ) || matches!(exit.exit_code, 126 | 127)
 }
 
+/// The node went down, and the container with it: what the runtime then says of one that it does not find any more.
+fn lost(exit: &ContainerStateTerminated) -> bool {
+    exit.exit_code == 255 && exit.reason.as_deref() == Some("Unknown")
+}
+
 fn part<'a>(spec: Option<&'a PodSpec>, status: &'a ContainerStatus, init: bool) -> Part<'a> {
     let containers = spec.and_then(|spec| match init {
         true => spec.init_containers.as_ref(),
@@ -393,7 +400,8 @@ impl<'a> Part<'a> {
 
     /// How long the present run has to be to be believed.
     fn trial(&self) -> SignedDuration {
-        let Some(last) = self.last().filter(|last| last.exit_code != 0) else {
+        let crashed = |last: &&ContainerStateTerminated| last.exit_code != 0 && !lost(last);
+        let Some(last) = self.last().filter(crashed) else {
             return JUST_STARTED;
         };
         if self.status.restart_count < 2 && !at_once(last) {

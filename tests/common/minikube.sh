@@ -12,7 +12,7 @@ becomes() { printf %s "$1" >"$here/state"; }
 event() { printf '{"specversion":"1.0","type":"io.k8s.sigs.minikube.%s","data":{%s}}\n' "$1" "$2"; }
 missing() {
   event info "\"message\":\"Profile \\\"$name\\\" not found.\""
-  event error '"advice":"","exitcode":"85","issues":"","message":"","name":"","url":""'
+  event info "\"message\":\"To start a cluster, run: \\\"minikube start -p $name\\\"\""
   exit 85
 }
 machine() {
@@ -57,7 +57,8 @@ case $1 in
     with_node docker start
     with_node until_it_answers
     cp "$here/kubeconfig" "$KUBECONFIG"
-    case $* in *--keep-context*) ;; *) becomes_current ;; esac
+    # One that was stopped is taken into the kubeconfig anew, and that does not heed the wish.
+    case "$state $*" in missing*--keep-context*) ;; *) becomes_current ;; esac
     becomes running
     ;;
   stop)

@@ -95,7 +95,7 @@ async fn status(profile: &str) -> Result<Profile> {
         &mut |_| {},
     )
     .await?;
-    Profile::read(&said.out).ok_or_else(|| {
+    Profile::read(&said).ok_or_else(|| {
         said.failure(format!(
             "minikube does not say how the profile {profile} is"
         ))
@@ -122,6 +122,7 @@ async fn start(profile: &str, wishes: &[String], say: Say<'_>) -> Result<()> {
         "json",
     ];
     arguments.extend(wishes.iter().map(String::as_str));
+    let before = current_context();
     let mut steps = events::Steps::default();
     let said = ask(&arguments, &mut |line| {
         if let Some(step) = steps.take(line) {
@@ -129,6 +130,8 @@ async fn start(profile: &str, wishes: &[String], say: Say<'_>) -> Result<()> {
         }
     })
     .await?;
+    // One that was stopped has its context made the current one all the same.
+    keep_context(before, profile, say).await;
     if said.code == Some(0) {
         return Ok(());
     }
@@ -143,11 +146,20 @@ async fn start(profile: &str, wishes: &[String], say: Say<'_>) -> Result<()> {
 
 /// Takes a profile into the kubeconfig. minikube makes its context the current one by that, which nobody asked for.
 async fn list(profile: &str, say: Say<'_>) -> Result<()> {
-    let current = || super::kubeconfig().current_context.unwrap_or_default();
-    let before = current();
+    let before = current_context();
     succeed(profile, &["update-context"]).await?;
-    if current() == before {
-        return Ok(());
+    keep_context(before, profile, say).await;
+    Ok(())
+}
+
+fn current_context() -> String {
+    super::kubeconfig().current_context.unwrap_or_default()
+}
+
+/// Makes the context that was kubectl's current one that again.
+async fn keep_context(before: String, profile: &str, say: Say<'_>) {
+    if current_context() == before {
+        return;
     }
     let back = match before.as_str() {
         "" => run("kubectl", &["config", "unset", "current-context"], "").await,
@@ -156,7 +168,6 @@ async fn list(profile: &str, say: Say<'_>) -> Result<()> {
     if back.is_err() {
         say(format!("kubectl's current context is now {profile}"));
     }
-    Ok(())
 }
 
 async fn succeed(profile: &str, command: &[&str]) -> Result<()> {

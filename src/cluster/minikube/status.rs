@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::events;
+use super::program::Said;
 
 /// How a profile is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Profile {
 }
 
 /// The exit code of most commands when there is no such profile.
-const ABSENT: u8 = 85;
+const ABSENT: i32 = 85;
 
 #[derive(Deserialize)]
 struct Machine {
@@ -37,16 +37,18 @@ struct Machine {
 }
 
 impl Profile {
-    /// Reads what is printed: an object, an array where there are several nodes, or events where there is no profile.
-    pub fn read(out: &str) -> Option<Profile> {
+    /// Reads what is printed: an object, or an array where there are several nodes. Where there is no profile it is for
+    /// people, and the exit code says so.
+    pub fn read(said: &Said) -> Option<Profile> {
+        if said.code == Some(ABSENT) {
+            return Some(Profile::Absent);
+        }
+        let out = &said.out;
         if let Ok(one) = serde_json::from_str(out) {
             return Profile::of(&one);
         }
-        if let Ok(all) = serde_json::from_str::<Vec<Machine>>(out) {
-            return all.iter().find(|one| !one.worker).and_then(Profile::of);
-        }
-        let absent = events::errors(out).any(|error| error.code == Some(ABSENT));
-        absent.then_some(Profile::Absent)
+        let all = serde_json::from_str::<Vec<Machine>>(out).ok()?;
+        all.iter().find(|one| !one.worker).and_then(Profile::of)
     }
 
     /// The control plane's state is the profile's. Without the right address in the kubeconfig, minikube may not find
@@ -74,6 +76,11 @@ mod tests {
     /// As minikube 1.38 answers.
     #[test]
     fn what_status_says() {
+        let said = |code, out: &str| Said {
+            code: Some(code),
+            out: out.to_owned(),
+            error: String::new(),
+        };
         let machine = |host: &str, kubelet: &str, api_server: &str, kubeconfig: &str| {
             format!(
                 r#"{{"Name":"minikube","Host":"{host}","Kubelet":"{kubelet}","APIServer":"{api_server}","Kubeconfig":"{kubeconfig}","Worker":false}}"#
@@ -85,7 +92,7 @@ mod tests {
         let missing = concat!(
             r#"{"specversion":"1.0","type":"io.k8s.sigs.minikube.info","data":{"message":"Profile \"minikube\" not found. Run \"minikube profile list\" to view all profiles."}}"#,
             "\n",
-            r#"{"specversion":"1.0","type":"io.k8s.sigs.minikube.error","data":{"advice":"","exitcode":"85","issues":"","message":"","name":"","url":""}}"#,
+            r#"{"specversion":"1.0","type":"io.k8s.sigs.minikube.info","data":{"message":"To start a cluster, run: \"minikube start -p minikube\""}}"#,
             "\n"
         );
         for (out, expected) in [
@@ -122,13 +129,16 @@ mod tests {
                 machine("Error", "Nonexistent", "Nonexistent", "Nonexistent"),
                 None,
             ),
-            (missing.to_owned(), Some(Profile::Absent)),
-            (missing.replace("85", "14"), None),
             ("[]".to_owned(), None),
             (String::new(), None),
             ("E1121 not JSON".to_owned(), None),
         ] {
-            assert_eq!(Profile::read(&out), expected, "{out}");
+            // Whatever the code: its bits only sum up what is printed.
+            for code in [0, 2, 6, 7] {
+                assert_eq!(Profile::read(&said(code, &out)), expected, "{out}");
+            }
         }
+        assert_eq!(Profile::read(&said(85, missing)), Some(Profile::Absent));
+        assert_eq!(Profile::read(&said(14, missing)), None);
     }
 }

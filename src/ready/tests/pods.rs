@@ -196,6 +196,42 @@ fn a_crash_loop_that_happens_to_run_is_one_until_it_outlives_its_last_run() {
     );
 }
 
+/// As containerd says it of a container that it does not find any more when it begins anew with its node.
+#[test]
+fn a_container_that_its_node_lost_did_not_crash() {
+    let lost = |reason: &str| {
+        json!({"terminated": {
+            "exitCode": 255, "reason": reason,
+            "startedAt": "2026-11-21T11:50:00Z", "finishedAt": "2026-11-21T11:59:40Z",
+        }})
+    };
+    let again = |reason: &str| {
+        let running = json!({"running": {"startedAt": "2026-11-21T11:59:50Z"}});
+        pod(
+            "web",
+            json!({"restartCount": 2, "state": running, "lastState": lost(reason)}),
+        )
+    };
+    let down = |reason: &str| pod("web", json!({"restartCount": 1, "state": lost(reason)}));
+    for (object, expected) in [
+        (again("Unknown"), "waiting: container main is starting"),
+        (
+            down("Unknown"),
+            "waiting: container main ended with exit code 255, starts again",
+        ),
+        (
+            again("Error"),
+            "failed: container main ended with exit code 255, 2 restarts",
+        ),
+        (
+            down("Error"),
+            "failed: container main ended with exit code 255, once more after a restart",
+        ),
+    ] {
+        assert_eq!(said(&[object]), expected);
+    }
+}
+
 #[test]
 fn a_program_that_nobody_asks_is_believed_after_a_moment() {
     let running = |since: &str| {
