@@ -123,31 +123,31 @@ fn has(config: &Kubeconfig, context: &str) -> bool {
     find(config, context).is_some()
 }
 
-/// minikube marks what it writes by an extension of its name.
+/// minikube marks what it writes by an extension of its name: the cluster and the context, but `update-context` the
+/// cluster alone.
 fn is_minikube(config: &Kubeconfig, context: &str) -> bool {
-    let extensions = find(config, context)
-        .and_then(|named| named.context.as_ref())
-        .and_then(|context| context.extensions.as_ref());
-    extensions.is_some_and(|all| {
-        all.iter().any(|one| {
-            one.extension
-                .get("provider")
-                .and_then(|value| value.as_str())
-                == Some("minikube.sigs.k8s.io")
-        })
+    let context = find(config, context).and_then(|named| named.context.as_ref());
+    let cluster = context.and_then(|context| cluster(config, &context.cluster));
+    let marks = [
+        context.and_then(|context| context.extensions.as_ref()),
+        cluster.and_then(|cluster| cluster.extensions.as_ref()),
+    ];
+    marks.into_iter().flatten().flatten().any(|one| {
+        one.extension
+            .get("provider")
+            .and_then(|value| value.as_str())
+            == Some("minikube.sigs.k8s.io")
     })
 }
 
+fn cluster<'a>(config: &'a Kubeconfig, name: &str) -> Option<&'a kube::config::Cluster> {
+    let named = config.clusters.iter().find(|one| one.name == name)?;
+    named.cluster.as_ref()
+}
+
 fn host(config: &Kubeconfig, context: &str) -> Option<String> {
-    let cluster = &find(config, context)?.context.as_ref()?.cluster;
-    let server = config
-        .clusters
-        .iter()
-        .find(|one| &one.name == cluster)?
-        .cluster
-        .as_ref()?
-        .server
-        .as_ref()?;
+    let name = &find(config, context)?.context.as_ref()?.cluster;
+    let server = cluster(config, name)?.server.as_ref()?;
     let uri: http::Uri = server.parse().ok()?;
     uri.host().map(str::to_owned)
 }
@@ -221,8 +221,14 @@ mod tests {
 
     #[test]
     fn a_private_address_is_local_only_for_minikube() {
-        let all = config("", &[MINIKUBE, IMPOSTOR]);
+        let mut all = config("", &[MINIKUBE, IMPOSTOR]);
         assert!(is_local(&all, "minikube"));
         assert!(!is_local(&all, "kind-prod"));
+        let context = all.contexts[0].context.as_mut().unwrap();
+        let mark = context.extensions.take();
+        assert!(!is_local(&all, "minikube"));
+        // What `minikube update-context` leaves.
+        all.clusters[0].cluster.as_mut().unwrap().extensions = mark;
+        assert!(is_local(&all, "minikube"));
     }
 }

@@ -71,7 +71,8 @@ case $1 in
     becomes running
     ;;
   update-context)
-    cp "$here/kubeconfig" "$KUBECONFIG"
+    # It marks the cluster as its own, and not the context.
+    sed 's/,"extensions":\[[^]]*context_info[^]]*\]//' "$here/kubeconfig" >"$KUBECONFIG"
     becomes_current
     becomes running
     ;;
