@@ -127,6 +127,9 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// Whether file changes are acted on.
     pub watching: bool,
+    /// Why the cluster does not answer; what is said of the services is what it said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreachable: Option<String>,
     /// Why the stack as a whole could not be read or applied as it is now; what was up before goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,

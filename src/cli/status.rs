@@ -64,6 +64,9 @@ fn text(status: &Status) -> String {
         status.stack,
         table::services(status).join("\n")
     );
+    if let Some(why) = &status.unreachable {
+        text += &format!("\nthe cluster does not answer ({why}); this is what it said last");
+    }
     for line in status.failure.iter().flat_map(ui::failure::lines) {
         text.push('\n');
         text.push_str(&line);

@@ -172,6 +172,7 @@ mod tests {
             cluster: None,
             services,
             watching: false,
+            unreachable: None,
             failure: None,
         })
     }

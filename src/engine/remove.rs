@@ -76,6 +76,7 @@ pub async fn status_without_daemon(stack: &Stack) -> Result<Status> {
         cluster: Some(cluster.choice.context),
         services,
         watching: false,
+        unreachable: view.unreachable.clone(),
         failure: None,
     })
 }

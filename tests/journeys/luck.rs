@@ -56,6 +56,14 @@ fn the_api_server_is_away_for_a_while() {
     let first = stack.row("web").pods;
     proxy.cut();
     events.until_note("the cluster does not answer");
+    events.until("it is said of the stack", |status| {
+        status.unreachable.is_some()
+    });
+    stack
+        .run(&["status"])
+        .ends()
+        .went_well()
+        .saying(&["the cluster does not answer"]);
     stack.write("web/index.html", "two");
     events.until("it tries again", |status| {
         status.services[0]
@@ -67,6 +75,9 @@ fn the_api_server_is_away_for_a_while() {
     events.until_note("the cluster answers again");
     events.until("the new version is ready", |status| {
         status.services[0].phase == Phase::Ready && status.services[0].pods != first
+    });
+    events.until("nothing is said of it", |status| {
+        status.unreachable.is_none()
     });
     assert_eq!(stack.get("web"), "two");
 }

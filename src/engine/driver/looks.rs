@@ -92,20 +92,20 @@ impl Driver {
 
     pub(super) fn say_reachable(&mut self, unreachable: Option<&str>) {
         match unreachable {
-            Some(why) if !self.said_unreachable => {
+            Some(why) if self.unreachable.is_none() => {
                 self.bus.note(
                     Level::Warning,
                     None,
                     format!("the cluster does not answer ({why}); trying again"),
                 );
             }
-            None if self.said_unreachable => {
+            None if self.unreachable.is_some() => {
                 self.bus
                     .note(Level::Info, None, "the cluster answers again")
             }
             _ => {}
         }
-        self.said_unreachable = unreachable.is_some();
+        self.unreachable = unreachable.map(str::to_owned);
     }
 
     pub(super) fn took(&mut self, service: &str, stage: &str, time: Duration) -> &mut Timing {
@@ -147,6 +147,7 @@ impl Driver {
         let failure = self.machine.failure();
         let failure = failure.filter(|one| one.kind != Kind::Interrupted).cloned();
         let same = same && before.watching == watching && before.failure == failure;
+        let same = same && before.unreachable == self.unreachable;
         if same && before.cluster == cluster {
             rows.into_iter().for_each(|row| self.bus.service(row));
         } else {
@@ -155,6 +156,7 @@ impl Driver {
                 cluster,
                 services: rows,
                 watching,
+                unreachable: self.unreachable.clone(),
                 failure,
             });
         }

@@ -152,6 +152,7 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
         cluster: None,
         services: Vec::new(),
         watching: false,
+        unreachable: None,
         failure: None,
     });
     let (commands, asked) = mpsc::channel(16);
@@ -186,7 +187,7 @@ pub fn start(file: PathBuf, state: State, end: CancellationToken) -> (Handle, Jo
         waiting: Vec::new(),
         watching: None,
         began: (Instant::now(), Utc::now()),
-        said_unreachable: false,
+        unreachable: None,
         hooks_due: false,
         look_due: false,
         said: None,
@@ -229,7 +230,7 @@ struct Driver {
     watching: Option<Watcher>,
     /// One moment on both clocks.
     began: (Instant, DateTime<Utc>),
-    said_unreachable: bool,
+    unreachable: Option<String>,
     hooks_due: bool,
     /// Somebody asked for `up` since the cluster was looked at.
     look_due: bool,
