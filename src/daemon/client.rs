@@ -14,6 +14,9 @@ use crate::state::State;
 /// An answer's longest line: a status of a very large stack, or a log line, fits many times.
 pub(super) const LONGEST_LINE: usize = 16 * 1024 * 1024;
 
+/// How often a daemon is started that ends at once.
+const STARTS: usize = 3;
+
 /// How long a daemon may take to end by itself before it is said that it hangs.
 const END: Duration = Duration::from_secs(15);
 
@@ -36,7 +39,10 @@ impl Client {
             return Ok(None);
         };
         let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(LONGEST_LINE));
-        say(&mut lines, &Hello::ours()).await?;
+        // One that was killed takes connections until the kernel has taken it away.
+        if say(&mut lines, &Hello::ours()).await.is_err() {
+            return Ok(None);
+        }
         let Some(Ok(line)) = lines.next().await else {
             return Ok(None);
         };
@@ -60,15 +66,18 @@ impl Client {
             }
             client.end(state).await?;
         }
-        spawn::spawn(state, file).await?;
-        match Self::connect(state).await? {
-            Some(client) => Ok((client, true)),
-            None => Err(
-                Failure::environment("the daemon ended as soon as it had started")
-                    .detail(spawn::last_log_lines(state))
-                    .remedy("llmdev daemon logs"),
-            ),
+        // While one that was killed has the lock yet, another one does not start.
+        for _ in 0..STARTS {
+            spawn::spawn(state, file).await?;
+            if let Some(client) = Self::connect(state).await? {
+                return Ok((client, true));
+            }
         }
+        Err(
+            Failure::environment("the daemon ended as soon as it had started")
+                .detail(spawn::last_log_lines(state))
+                .remedy("llmdev daemon logs"),
+        )
     }
 
     /// Sends a request.

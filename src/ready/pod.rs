@@ -303,6 +303,7 @@ impl<'a> Look<'a> {
                 message: exit.message.clone(),
                 restarts: part.status.restart_count,
                 init: part.init,
+                limit: part.memory_limit().filter(|_| !part.is_probed()),
             })
         };
         self.problem(Some(part.name), trouble)
@@ -417,6 +418,12 @@ impl<'a> Part<'a> {
     fn memory_limit(&self) -> Option<String> {
         let resources = self.spec?.resources.as_ref()?;
         Some(resources.limits.as_ref()?.get("memory")?.0.clone())
+    }
+
+    /// Whether a probe may end it.
+    fn is_probed(&self) -> bool {
+        self.spec
+            .is_some_and(|own| own.liveness_probe.is_some() || own.startup_probe.is_some())
     }
 
     /// What a running container has yet to do, if anything.

@@ -27,6 +27,8 @@ pub struct Exit {
     pub restarts: i32,
     /// Whether it is an init container.
     pub init: bool,
+    /// The memory limit of one that no probe can have ended: the runtime does not always notice that memory did.
+    pub limit: Option<String>,
 }
 
 /// The kinds of [`Problem`].
@@ -266,6 +268,11 @@ impl Exit {
     }
 
     fn remedy(&self) -> Option<String> {
+        if let (137, Some(limit)) = (self.code, &self.limit) {
+            return Some(format!(
+                "it may need more memory than its limit of {limit}: raise resources.limits.memory"
+            ));
+        }
         let remedy = match self.code {
             0 => "it should keep running: check its command, or make it a Job",
             126 => "make the file executable in the image, or correct `command`",
@@ -285,6 +292,21 @@ impl Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_killed_and_no_probe_can_have_done_it_may_need_memory() {
+        let remedy = |limit: Option<&str>| {
+            let limit = limit.map(str::to_owned);
+            let exit = Exit {
+                code: 137,
+                limit,
+                ..Exit::default()
+            };
+            exit.remedy().unwrap()
+        };
+        insta::assert_snapshot!(remedy(Some("64Mi")), @"it may need more memory than its limit of 64Mi: raise resources.limits.memory");
+        insta::assert_snapshot!(remedy(None), @"it may have failed its liveness probe: `llmdev why` shows the probe's answer");
+    }
 
     #[test]
     fn what_helps_an_image_goes_by_what_the_node_says() {

@@ -20,6 +20,11 @@ machine() {
 }
 with_node() { [ ! -e "$here/node" ] || "$@" "$(cat "$here/node")" >/dev/null; }
 until_it_answers() { timeout 120 sh -c "until docker exec $1 kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz; do sleep 0.2; done" 2>&1; }
+# Another container may have got the address of one that was stopped.
+follow_address() {
+  address=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$1")
+  sed -i "s#https://[0-9.]*:6443#https://$address:6443#" "$here/kubeconfig"
+}
 
 becomes_current() { sed -i "1s/{/{\"current-context\":\"$name\",/" "$KUBECONFIG"; }
 
@@ -55,6 +60,7 @@ case $1 in
     fi
     event step '"currentstep":"11","message":"Preparing Kubernetes v1.36.3 ...","name":"Preparing Kubernetes","totalsteps":"19"'
     with_node docker start
+    with_node follow_address
     with_node until_it_answers
     cp "$here/kubeconfig" "$KUBECONFIG"
     # One that was stopped is taken into the kubeconfig anew, and that does not heed the wish.

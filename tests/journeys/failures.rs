@@ -101,8 +101,9 @@ fn a_program_that_needs_more_memory() {
             .that_runs(hungry)
             .with("resources", json!({"limits": {"memory": "24Mi"}})),
     );
+    // The runtime does not always notice what it was killed for.
     up.saying(&[
-        "needs more memory than its limit of 24Mi",
+        "more memory than its limit of 24Mi",
         "raise resources.limits.memory",
     ]);
 }
