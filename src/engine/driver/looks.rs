@@ -58,7 +58,9 @@ impl Driver {
         let fast = stack
             .zip(id)
             .is_some_and(|(stack, id)| stack.service(id).fast_rollout);
-        let applied = k8s_openapi::jiff::Timestamp::now() - time;
+        // Kubernetes may have made the pod before it answered.
+        let applying = self.took_last(service, "apply");
+        let applied = k8s_openapi::jiff::Timestamp::now() - (time + applying);
         let held = self
             .applied
             .get(service)
@@ -106,6 +108,13 @@ impl Driver {
             _ => {}
         }
         self.unreachable = unreachable.map(str::to_owned);
+    }
+
+    fn took_last(&self, service: &str, stage: &str) -> Duration {
+        let extra = self.extra.get(service).into_iter();
+        let mut timings = extra.flat_map(|extra| &extra.timings);
+        let last = timings.find(|timing| timing.stage == stage);
+        Duration::from_millis(last.map_or(0, |timing| timing.ms))
     }
 
     pub(super) fn took(&mut self, service: &str, stage: &str, time: Duration) -> &mut Timing {
