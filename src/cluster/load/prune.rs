@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
 use futures::stream;
 use serde::Deserialize;
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Loader;
@@ -109,7 +108,7 @@ struct Info {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct ImageSpec {
-    created: Option<DateTime<Utc>>,
+    created: String,
 }
 
 #[derive(Deserialize)]
@@ -117,9 +116,13 @@ struct Status {
     id: String,
 }
 
-/// An image may go between being listed and being looked at: what is said of the others is good all the same.
-const LIST: &str = "crictl images -o json && crictl ps -a -o json && \
+/// Images, containers and what is known of each image, with [`APART`] in between. An image may go between being listed
+/// and being looked at: what is said of the others is good all the same.
+const LIST: &str = "crictl images -o json && printf '\\036' && crictl ps -a -o json && printf '\\036' && \
     { crictl inspecti -o json $(crictl images -q | sort -u) || true; }";
+
+/// No JSON has it.
+const APART: char = '\u{1e}';
 
 /// What is below what, of those with containers on them too; then the bytes of those that have none.
 const LAYERS: &str = r#"
@@ -349,21 +352,22 @@ fn plan(wanted: &[&NodeImage], now: &[NodeImage]) -> (Vec<String>, Vec<String>, 
 }
 
 fn parse(node: &str, text: &str) -> Option<Vec<NodeImage>> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    let images: Images = serde_json::from_value(values.next()?.ok()?).ok()?;
-    let containers: Containers = serde_json::from_value(values.next()?.ok()?).ok()?;
+    // Of what nodes with many images say, only what is needed is kept.
+    let mut parts = text.split(APART);
+    let images: Images = serde_json::from_str(parts.next()?).ok()?;
+    let containers: Containers = serde_json::from_str(parts.next()?).ok()?;
+    let details = parts.next().unwrap_or_default().trim();
     let used: HashSet<&str> = containers
         .containers
         .iter()
         .flat_map(|container| [container.image_ref.as_str(), container.image.image.as_str()])
         .collect();
-    let inspected: HashMap<String, Info> = values
-        .map_while(Result::ok)
-        .flat_map(|value| match value {
-            Value::Array(all) => all,
-            one => vec![one],
-        })
-        .filter_map(|value| serde_json::from_value::<Inspected>(value).ok())
+    let inspected: Vec<Inspected> = match details.starts_with('[') {
+        true => serde_json::from_str(details).unwrap_or_default(),
+        false => serde_json::from_str(details).into_iter().collect(),
+    };
+    let inspected: HashMap<String, Info> = inspected
+        .into_iter()
         .map(|inspected| (inspected.status.id, inspected.info))
         .collect();
     let mut found = Vec::new();
@@ -377,7 +381,7 @@ fn parse(node: &str, text: &str) -> Option<Vec<NodeImage>> {
                 size: image.size.parse().unwrap_or_default(),
                 used: used.contains(image.id.as_str()) || used.contains(reference.as_str()),
                 created: info
-                    .and_then(|info| info.image_spec.created)
+                    .and_then(|info| info.image_spec.created.parse::<DateTime<Utc>>().ok())
                     .map_or(0, |created| created.timestamp()),
                 chain: info.map(|info| info.chain_id.clone()).unwrap_or_default(),
             });
@@ -423,13 +427,13 @@ mod tests {
             {"id": "sha256:a", "repoTags": ["docker.io/library/app:1", "docker.io/library/app:2"], "size": "10"},
             {"id": "sha256:b", "repoTags": ["docker.io/library/app:3"], "size": "20"},
             {"id": "sha256:c", "repoTags": ["docker.io/library/app:4"], "size": "30"}]}
-        {"containers": [{"imageRef": "sha256:b", "image": {"image": "sha256:b"}}]}
-        [{"info": {"chainID": "sha256:top", "imageSpec": {"created": "1970-01-01T00:01:00.5Z"}}, "status": {"id": "sha256:a"}},
+        ~{"containers": [{"imageRef": "sha256:b", "image": {"image": "sha256:b"}}]}
+        ~[{"info": {"chainID": "sha256:top", "imageSpec": {"created": "1970-01-01T00:01:00.5Z"}}, "status": {"id": "sha256:a"}},
          {"status": {"id": "sha256:b"}}]"#;
 
     #[test]
     fn what_is_used_stays_and_a_shared_id_goes_with_its_last_reference() {
-        let now = parse("n", TEXT).unwrap();
+        let now = parse("n", &TEXT.replace('~', "\u{1e}")).unwrap();
         let used: Vec<bool> = now.iter().map(|image| image.used).collect();
         assert_eq!(used, [false, false, true, false]);
         let made: Vec<_> = now
