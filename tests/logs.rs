@@ -10,6 +10,8 @@ use std::time::Duration;
 use common::{Space, context};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use llmdev::cluster::agent::Agents;
+use llmdev::cluster::node;
 use llmdev::error::Kind;
 use llmdev::logs::{LogItem, LogLine, LogQuery, stream};
 use serde_json::json;
@@ -50,6 +52,7 @@ fn query() -> LogQuery {
 fn open(space: &Space, query: LogQuery) -> mpsc::Receiver<LogItem> {
     stream(
         space.client.clone(),
+        None,
         space.views(),
         query,
         CancellationToken::new(),
@@ -143,6 +146,7 @@ async fn pods_and_containers_are_merged_by_time() {
     )
     .await;
     assert_eq!(tail, lines[lines.len() - 7..]);
+    assert_eq!(tail, in_the_node(&space, 7).await);
     assert_eq!(
         all(
             &space,
@@ -340,7 +344,14 @@ async fn an_api_server_that_hangs_up_loses_and_repeats_nothing() {
         follow: true,
         ..query()
     };
-    let mut follow = stream(proxy.client.clone(), space.views(), query, cancel.clone()).unwrap();
+    let mut follow = stream(
+        proxy.client.clone(),
+        None,
+        space.views(),
+        query,
+        cancel.clone(),
+    )
+    .unwrap();
     space
         .until("it prints", |view| !view.ready_pods_of("app").is_empty())
         .await;
@@ -355,6 +366,28 @@ async fn an_api_server_that_hangs_up_loses_and_repeats_nothing() {
     while follow.recv().await.is_some() {}
 }
 
+/// The last lines, with an API server that nobody can ask.
+async fn in_the_node(space: &Space, tail: usize) -> Vec<LogLine> {
+    let docker = bollard::Docker::connect_with_defaults().unwrap();
+    let context = context();
+    let cluster = context.strip_prefix("kind-").expect("a kind cluster");
+    let nodes = node::of_kind(&docker, cluster).await.unwrap();
+    let agents = Agents::new(&docker, &nodes, env!("CARGO_BIN_EXE_llmdev").into());
+    agents.on(&nodes[0].name).await.expect("an agent");
+    let nobody = Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+    let query = LogQuery {
+        tail: Some(tail),
+        ..query()
+    };
+    let end = CancellationToken::new();
+    let mut lines = stream(nobody, Some(Arc::new(agents)), space.views(), query, end).unwrap();
+    let mut all = Vec::new();
+    while let Some(line) = lines.recv().await {
+        all.push(line.expect("the node has it"));
+    }
+    all
+}
+
 #[tokio::test]
 async fn a_pattern_that_is_none_is_refused() {
     let space = common::client().await;
@@ -363,7 +396,7 @@ async fn a_pattern_that_is_none_is_refused() {
         grep: Some("(".to_owned()),
         ..query()
     };
-    let failure = stream(space, views, query, CancellationToken::new()).unwrap_err();
+    let failure = stream(space, None, views, query, CancellationToken::new()).unwrap_err();
     assert_eq!(failure.kind, Kind::Usage);
 }
 

@@ -143,7 +143,7 @@ async fn without_daemon(global: &Global, query: LogQuery, mut printer: Printer) 
         Scope::AllNamespaces(stack.namespace.clone()),
         cancel.clone(),
     );
-    let mut lines = logs::stream(cluster.client, views, query, cancel)?;
+    let mut lines = logs::stream(cluster.client, None, views, query, cancel)?;
     while let Some(line) = lines.recv().await {
         printer.print(&line?)?;
     }

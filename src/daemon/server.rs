@@ -248,6 +248,7 @@ async fn log(lines: &mut Lines, handle: &Handle, query: logs::LogQuery) -> Resul
     let _end = cancel.clone().drop_guard();
     let mut output = match logs::stream(
         world.cluster.client.clone(),
+        world.agents.clone(),
         world.views.clone(),
         query,
         cancel,

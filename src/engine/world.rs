@@ -48,6 +48,8 @@ pub struct World {
     pub forwards: Forwards,
     /// Gets images into the nodes; none where Docker does not reach them.
     pub loader: Option<Loader>,
+    /// Do in the nodes what is faster there; none where Docker does not reach them.
+    pub agents: Option<Arc<Agents>>,
     /// How images that are built get to the nodes without a registry.
     way: Way,
     /// Gets files into containers.
@@ -111,7 +113,10 @@ impl World {
             }
             None => (None, None, Dialer::Api(client.clone())),
         };
-        let means = Means { client, agents };
+        let means = Means {
+            client,
+            agents: agents.clone(),
+        };
         let keeper = Keeper::start(means, views.clone(), state.synced(), said);
         let forwards = Forwards::new(keeper.views.clone(), dialer, changed, end.clone());
         Ok(World {
@@ -121,6 +126,7 @@ impl World {
             views,
             forwards,
             loader,
+            agents,
             way,
             keeper,
             images: tokio::sync::RwLock::default(),

@@ -23,6 +23,8 @@ pub(super) struct Place {
 pub(super) struct Runs {
     /// The last run that began.
     pub last: String,
+    /// How many runs there were before it.
+    pub restarts: i32,
     /// Whether it is still going on.
     pub running: bool,
     /// When it ended, by the node's clock, rounded down to seconds.
@@ -99,7 +101,7 @@ pub(super) fn runs(view: &View, place: &Place) -> Option<Runs> {
 }
 
 fn runs_of(status: &ContainerStatus) -> Option<Runs> {
-    let state = status.state.as_ref();
+    let (state, restarts) = (status.state.as_ref(), status.restart_count);
     let ended = status
         .last_state
         .as_ref()
@@ -108,6 +110,7 @@ fn runs_of(status: &ContainerStatus) -> Option<Runs> {
     if state.is_some_and(|state| state.running.is_some()) {
         return Some(Runs {
             last: status.container_id.clone()?,
+            restarts,
             running: true,
             ended: None,
             before,
@@ -116,6 +119,7 @@ fn runs_of(status: &ContainerStatus) -> Option<Runs> {
     if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
         return Some(Runs {
             last: ended.container_id.clone()?,
+            restarts,
             running: false,
             ended: end(ended),
             before,
@@ -124,6 +128,7 @@ fn runs_of(status: &ContainerStatus) -> Option<Runs> {
     // Waiting for the next run: the node reads out the one that ended.
     Some(Runs {
         last: before?,
+        restarts,
         running: false,
         ended: ended.and_then(end),
         before: None,
@@ -166,6 +171,7 @@ mod tests {
         let runs = |last: &str, running, before: Option<&str>| {
             Some(Runs {
                 last: last.into(),
+                restarts: 0,
                 running,
                 ended: (!running).then(|| at.parse().unwrap()),
                 before: before.map(Into::into),

@@ -37,7 +37,7 @@ pub(super) async fn read(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<O
 }
 
 impl Raw {
-    fn push(&mut self, bytes: &[u8]) {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
         let kept = bytes.len().min(LONGEST - self.bytes.len());
         self.bytes.extend_from_slice(&bytes[..kept]);
         self.cut += bytes.len() - kept;

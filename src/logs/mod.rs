@@ -3,6 +3,7 @@
 mod containers;
 mod line;
 mod merge;
+mod near;
 mod seen;
 mod source;
 
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::agent::Agents;
 use crate::error::{Failure, Result};
 use crate::view::Views;
 use containers::Place;
@@ -71,11 +73,13 @@ pub struct LogLine {
 /// What is read: a line, or why a container could not be read. The others go on then.
 pub type LogItem = Result<LogLine>;
 
-/// Reads what `query` asks for. Ends after the last line, with `cancel`, or when the receiver is dropped.
+/// Reads what `query` asks for. Ends after the last line, with `cancel`, or when the receiver is dropped. With agents in
+/// the nodes, last lines are read there.
 ///
 /// Fails when `query.grep` is no regular expression.
 pub fn stream(
     client: kube::Client,
+    agents: Option<Arc<Agents>>,
     views: Views,
     query: LogQuery,
     cancel: CancellationToken,
@@ -94,6 +98,7 @@ pub fn stream(
     let follow = query.follow && !query.previous;
     let reader = Reader {
         client,
+        agents,
         views,
         query,
         grep,
@@ -111,6 +116,7 @@ pub fn stream(
 
 struct Reader {
     client: kube::Client,
+    agents: Option<Arc<Agents>>,
     views: Views,
     query: LogQuery,
     grep: Option<Regex>,
@@ -227,6 +233,7 @@ impl Reader {
     fn source(&self, place: Place) -> Source {
         Source::new(
             self.client.clone(),
+            self.agents.clone(),
             self.views.clone(),
             place,
             &self.query,

@@ -1,5 +1,6 @@
 //! One container's lines, across its restarts and the API server's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -11,8 +12,10 @@ use regex::Regex;
 use tokio::sync::mpsc;
 
 use super::containers::{Place, Runs, pod_of, runs};
+use super::line::Raw;
 use super::seen::Seen;
-use super::{LogItem, LogLine, LogQuery, line};
+use super::{LogItem, LogLine, LogQuery, line, near};
+use crate::cluster::agent::Agents;
 use crate::error::Failure;
 use crate::view::{View, Views};
 
@@ -26,6 +29,7 @@ const LAST_BYTES: Duration = Duration::from_secs(5);
 /// Reads one container.
 pub(super) struct Source {
     pods: Api<Pod>,
+    agents: Option<Arc<Agents>>,
     views: Views,
     place: Place,
     since: Option<DateTime<Utc>>,
@@ -53,6 +57,7 @@ enum Stop {
 impl Source {
     pub(super) fn new(
         client: kube::Client,
+        agents: Option<Arc<Agents>>,
         views: Views,
         place: Place,
         query: &LogQuery,
@@ -65,6 +70,7 @@ impl Source {
         let at = DateTime::UNIX_EPOCH;
         Source {
             pods,
+            agents,
             views,
             place,
             since,
@@ -100,9 +106,16 @@ impl Source {
             return;
         }
         // One line at least, to know where to go on.
-        let tail = self
-            .tail
-            .map(|tail| i64::try_from(tail.max(1)).unwrap_or(i64::MAX));
+        let tail = self.tail.map(|tail| tail.max(1));
+        if let Some(lines) = self.near(runs, tail).await {
+            for raw in lines {
+                if self.take(&raw, out).await.is_err() {
+                    return;
+                }
+            }
+            return;
+        }
+        let tail = tail.map(|tail| i64::try_from(tail).unwrap_or(i64::MAX));
         let (mut pause, mut problem) = (PAUSES.0, String::new());
         for _ in 0..TRIES {
             let params = LogParams {
@@ -219,21 +232,33 @@ impl Source {
     async fn read(&mut self, params: &LogParams, out: &Out) -> Result<(), Stop> {
         let mut stream = Box::pin(self.pods.log_stream(&self.place.pod, params).await?);
         while let Some(raw) = line::read(&mut stream).await? {
-            let (at, text) = raw.parse();
-            self.at = at.unwrap_or(self.at);
-            if !self.seen.is_new(self.at, &text) || !self.wanted(&text) {
-                continue;
-            }
-            let line = LogLine {
-                service: self.place.service.clone(),
-                pod: self.place.pod.clone(),
-                container: self.place.container.clone(),
-                at: self.at,
-                text,
-            };
-            out.send(Ok(line)).await.map_err(|_| Stop::Closed)?;
+            self.take(&raw, out).await?;
         }
         Ok(())
+    }
+
+    /// Sends a line on, unless it was sent before or is not wanted.
+    async fn take(&mut self, raw: &Raw, out: &Out) -> Result<(), Stop> {
+        let (at, text) = raw.parse();
+        self.at = at.unwrap_or(self.at);
+        if !self.seen.is_new(self.at, &text) || !self.wanted(&text) {
+            return Ok(());
+        }
+        let line = LogLine {
+            service: self.place.service.clone(),
+            pod: self.place.pod.clone(),
+            container: self.place.container.clone(),
+            at: self.at,
+            text,
+        };
+        out.send(Ok(line)).await.map_err(|_| Stop::Closed)
+    }
+
+    /// The last lines of the last run as its node has them, where they are all that is asked for.
+    async fn near(&self, runs: &Runs, tail: Option<usize>) -> Option<Vec<Raw>> {
+        let agents = self.agents.as_ref().filter(|_| !self.previous)?;
+        let pod = pod_of(&self.views.borrow(), &self.place).cloned()?;
+        near::last_lines(agents, &pod, &self.place.container, runs.restarts, tail?).await
     }
 
     fn wanted(&self, text: &str) -> bool {
