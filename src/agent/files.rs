@@ -25,6 +25,9 @@ pub struct Root(OwnedFd);
 /// As many links as the kernel follows.
 const LINKS: usize = 40;
 
+/// How often a path with `..` in it is resolved, as long as things are renamed meanwhile.
+const TRIES: usize = 1000;
+
 impl Root {
     /// The root that a process has.
     pub fn of(pid: u32) -> io::Result<Root> {
@@ -52,13 +55,13 @@ impl Root {
     fn open_folder(&self, path: &str) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        openat2(
-            &self.0,
-            if path.is_empty() { "." } else { path },
-            flags,
-            Mode::empty(),
-            inside,
-        )
+        let path = if path.is_empty() { "." } else { path };
+        let open = || openat2(&self.0, path, flags, Mode::empty(), inside);
+        // While anything is renamed anywhere, the kernel cannot tell that `..` stays below the root.
+        let mut tries = std::iter::repeat_with(open).take(TRIES);
+        tries
+            .find(|folder| !matches!(folder, Err(Errno::AGAIN)))
+            .unwrap_or(Err(Errno::AGAIN))
     }
 
     /// The folder, made with those above it where they are missing.
@@ -321,6 +324,31 @@ mod tests {
             fs::read_to_string(folder.path().join("data/more/x")).unwrap(),
             "y"
         );
+    }
+
+    #[test]
+    fn links_are_followed_while_others_rename() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("app")).unwrap();
+        fs::create_dir_all(folder.path().join("data")).unwrap();
+        symlink("../data", folder.path().join("app/data")).unwrap();
+        let root = Root::at(folder.path()).unwrap();
+        let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+        fs::write(&one, "").unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs::rename(&one, &other).unwrap();
+                    fs::rename(&other, &one).unwrap();
+                }
+            });
+            let failed = (0..2000)
+                .map(|_| put(&root, "/app/data/x", "y"))
+                .find(|done| *done != Done::Replaced);
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(failed, None);
+        });
     }
 
     #[test]

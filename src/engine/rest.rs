@@ -20,6 +20,10 @@ use super::world::World;
 /// How often disks are looked at while one edit follows the other.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
+/// On a busy machine a look at a node may fail, and the next rest may be far.
+const TRIES: usize = 5;
+const PAUSE: Duration = Duration::from_secs(2);
+
 /// Docker compresses some 20 MiB a second: 10 GiB. What takes longer is never learnt.
 const WARM_WITHIN: Duration = Duration::from_secs(600);
 
@@ -70,13 +74,20 @@ impl Leave {
     pub async fn take(self, world: &World, prepared: &Prepared, state: &State, bus: &Bus) {
         let Some(loader) = &world.loader else { return };
         if let Some(looked) = &self.look {
-            match make_room(world, loader, prepared, state, &self.end).await {
-                Ok(line) => {
-                    *looked.lock().unwrap() = Some(Instant::now());
-                    line.into_iter()
-                        .for_each(|line| bus.note(Level::Info, None, line));
+            for _ in 0..TRIES {
+                match make_room(world, loader, prepared, state, &self.end).await {
+                    Ok(line) => {
+                        *looked.lock().unwrap() = Some(Instant::now());
+                        line.into_iter()
+                            .for_each(|line| bus.note(Level::Info, None, line));
+                        break;
+                    }
+                    Err(failure) => tracing::debug!(%failure, "no room was made"),
                 }
-                Err(failure) => tracing::debug!(%failure, "no room was made"),
+                tokio::select! {
+                    () = tokio::time::sleep(PAUSE) => {}
+                    () = self.end.cancelled() => return,
+                }
             }
         }
         match tokio::time::timeout(WARM_WITHIN, loader.warm(&self.end)).await {
