@@ -24,6 +24,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(300);
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// Whoever waited for `up` begins to use the stack, and whoever saved saves again.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// Docker compresses some 20 MiB a second: 10 GiB. What takes longer is never learnt.
 const WARM_WITHIN: Duration = Duration::from_secs(600);
 
@@ -84,17 +87,25 @@ impl Leave {
                     }
                     Err(failure) => tracing::debug!(%failure, "no room was made"),
                 }
-                tokio::select! {
-                    () = tokio::time::sleep(PAUSE) => {}
-                    () = self.end.cancelled() => return,
+                if !self.lasts(PAUSE).await {
+                    return;
                 }
             }
+        }
+        if !self.lasts(QUIET).await {
+            return;
         }
         match tokio::time::timeout(WARM_WITHIN, loader.warm(&self.end)).await {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => tracing::debug!(%failure, "Docker was not warmed"),
             Err(_) => tracing::debug!("Docker takes too long to learn its layers"),
         }
+    }
+
+    /// Whether it goes on for so long.
+    async fn lasts(&self, time: Duration) -> bool {
+        let slept = self.end.run_until_cancelled(tokio::time::sleep(time));
+        slept.await.is_some()
     }
 }
 
