@@ -60,6 +60,12 @@ pub enum Input {
         stage: Stage,
         result: Result<(), Failure>,
     },
+    /// What a build is at.
+    Says {
+        service: String,
+        generation: u64,
+        line: String,
+    },
     /// The answer to [`Effect::Prune`].
     Pruned {
         run: u64,
@@ -146,6 +152,8 @@ struct Service {
     applied: Option<Target>,
     deadline: Option<Instant>,
     retry: Option<Retry>,
+    /// What the live stage said last.
+    line: Option<String>,
     since: Instant,
     shown: Phase,
 }
@@ -234,6 +242,16 @@ impl Machine {
                 result,
             } => {
                 self.done(&service, generation, stage, result, now);
+                Vec::new()
+            }
+            Input::Says {
+                service,
+                generation,
+                line,
+            } => {
+                if let Some(service) = self.under_way(&service, generation) {
+                    service.line = Some(line);
+                }
                 Vec::new()
             }
             Input::Readiness { service, readiness } => {
@@ -395,6 +413,12 @@ impl Machine {
         Vec::new()
     }
 
+    /// The service whose live effect it is.
+    fn under_way(&mut self, name: &str, generation: u64) -> Option<&mut Service> {
+        let service = self.services.get_mut(name);
+        service.filter(|one| one.generation == generation && one.live)
+    }
+
     fn done(
         &mut self,
         name: &str,
@@ -403,11 +427,7 @@ impl Machine {
         result: Result<(), Failure>,
         now: Instant,
     ) {
-        let Some(service) = self
-            .services
-            .get_mut(name)
-            .filter(|one| one.generation == generation && one.live)
-        else {
+        let Some(service) = self.under_way(name, generation) else {
             return;
         };
         service.live = false;
@@ -508,6 +528,7 @@ impl Machine {
                 continue;
             }
             service.live = true;
+            service.line = None;
             effects.push(Effect::Run {
                 service: name.clone(),
                 generation: service.generation,
@@ -595,6 +616,9 @@ impl Machine {
         if let Some(failure) = service.failed() {
             return Some(failure.line());
         }
+        if let (Phase::Building, Some(line)) = (service.phase(), &service.line) {
+            return Some(line.clone());
+        }
         if let Some(retry) = &service.retry {
             return Some(format!("{}; trying again", retry.why));
         }
@@ -650,6 +674,7 @@ impl Service {
             applied: None,
             deadline: None,
             retry: None,
+            line: None,
             since: now,
             shown: Phase::Pending,
         }

@@ -179,10 +179,7 @@ impl Driver {
         status.timings = extra.map(|extra| extra.timings.clone()).unwrap_or_default();
         status.failure = row.failure;
         status.image = row.image;
-        status.reason = match row.phase {
-            Phase::Building => extra.and_then(|extra| extra.line.clone()),
-            _ => row.reason,
-        };
+        status.reason = row.reason;
         if let Some(world) = &self.world {
             let view = world.views.borrow();
             status.pods = rows::pods(&view, &row.name);
