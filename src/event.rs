@@ -42,6 +42,9 @@ pub struct ServiceStatus {
     pub older: bool,
     /// What it waits for or why it failed, in one line.
     pub reason: Option<String>,
+    /// The services that hold it up: of what it depends on, those that failed, or else those that are not ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
     /// The image's reference that its workload has.
     pub image: Option<String>,
     /// Its pods.

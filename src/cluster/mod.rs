@@ -6,6 +6,7 @@ pub mod create;
 mod created;
 pub mod detect;
 mod door;
+pub mod line;
 pub mod load;
 pub mod minikube;
 pub mod node;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+use self::line::Line;
 use crate::error::{Failure, Result};
 use crate::stack::{ClusterSpec, Provider};
 
@@ -58,6 +60,18 @@ pub struct Cluster {
     pub choice: Choice,
     /// A client for its API server.
     pub client: kube::Client,
+    /// What the client's requests go over.
+    pub line: Line,
+}
+
+impl Cluster {
+    fn on(line: Line, choice: Choice) -> Self {
+        Cluster {
+            choice,
+            client: line.client(),
+            line,
+        }
+    }
 }
 
 impl std::fmt::Debug for Cluster {
@@ -80,19 +94,19 @@ pub async fn connect(
 ) -> Result<Cluster> {
     let choice = detect::choose(spec, stack, &kubeconfig())?;
     let choice = create::ensure(spec, choice, say).await?;
-    let client = client_for(&choice.context).await?;
-    let client = match (answers(&client, &choice).await, &choice.flavor) {
-        (Ok(()), _) => client,
+    let cluster = Cluster::on(line_to(&choice.context).await?, choice);
+    match (answers(&cluster).await, &cluster.choice.flavor) {
+        (Ok(()), _) => Ok(cluster),
         // `minikube stop` takes the context away, but a restart of the machine, a pause and a new address do not.
         (Err(_), Flavor::Minikube(profile)) => {
-            minikube::ensure(spec, profile, &choice, say).await?;
-            let client = client_for(&choice.context).await?;
-            answers_soon(&client, &choice).await?;
-            client
+            minikube::ensure(spec, profile, &cluster.choice, say).await?;
+            let line = line_to(&cluster.choice.context).await?;
+            let cluster = Cluster::on(line, cluster.choice);
+            answers_soon(&cluster).await?;
+            Ok(cluster)
         }
-        (Err(failure), _) => return Err(failure),
-    };
-    Ok(Cluster { choice, client })
+        (Err(failure), _) => Err(failure),
+    }
 }
 
 /// Connects to the cluster of a stack as it is, and creates or starts nothing.
@@ -104,9 +118,9 @@ pub async fn connect_existing(spec: &ClusterSpec, stack: &str) -> Result<Cluster
     if !choice.known {
         return Err(not_there(&choice));
     }
-    let client = client_for(&choice.context).await?;
-    answers(&client, &choice).await?;
-    Ok(Cluster { choice, client })
+    let cluster = Cluster::on(line_to(&choice.context).await?, choice);
+    answers(&cluster).await?;
+    Ok(cluster)
 }
 
 /// Starts a minikube profile that was stopped since it was connected to: its address and certificates stay.
@@ -118,15 +132,14 @@ pub async fn wake(
     spec: &ClusterSpec,
     say: &(dyn Fn(String) + Sync),
 ) -> Result<()> {
-    let Cluster { choice, client } = cluster;
-    let Flavor::Minikube(profile) = &choice.flavor else {
+    let Flavor::Minikube(profile) = &cluster.choice.flavor else {
         return Ok(());
     };
-    if answers(client, choice).await.is_ok() {
+    if answers(cluster).await.is_ok() {
         return Ok(());
     }
-    minikube::ensure(spec, profile, choice, say).await?;
-    answers_soon(client, choice).await
+    minikube::ensure(spec, profile, &cluster.choice, say).await?;
+    answers_soon(cluster).await
 }
 
 /// What the user's kubeconfig says; empty when there is none.
@@ -134,7 +147,7 @@ pub fn kubeconfig() -> Kubeconfig {
     Kubeconfig::read().unwrap_or_default()
 }
 
-async fn client_for(context: &str) -> Result<kube::Client> {
+async fn line_to(context: &str) -> Result<Line> {
     let options = KubeConfigOptions {
         context: Some(context.to_owned()),
         ..Default::default()
@@ -149,10 +162,12 @@ async fn client_for(context: &str) -> Result<kube::Client> {
         .map_err(|error| unusable(Box::new(error)))?;
     // Watches are quiet for minutes; the API server ends them itself.
     config.read_timeout = None;
-    kube::Client::try_from(config).map_err(|error| unusable(Box::new(error)))
+    Line::new(move || kube::Client::try_from(config.clone()))
+        .map_err(|error| unusable(Box::new(error)))
 }
 
-async fn answers(client: &kube::Client, choice: &Choice) -> Result<()> {
+async fn answers(cluster: &Cluster) -> Result<()> {
+    let Cluster { choice, client, .. } = cluster;
     let dead = |cause: String| {
         let remedy = match &choice.flavor {
             Flavor::Kind(name) => format!(
@@ -177,10 +192,10 @@ async fn answers(client: &kube::Client, choice: &Choice) -> Result<()> {
 }
 
 /// Of a cluster that was started just now, whose API server may begin anew once more.
-async fn answers_soon(client: &kube::Client, choice: &Choice) -> Result<()> {
+async fn answers_soon(cluster: &Cluster) -> Result<()> {
     let deadline = Instant::now() + SETTLED;
     loop {
-        match answers(client, choice).await {
+        match answers(cluster).await {
             Err(_) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
             answer => return answer,
         }

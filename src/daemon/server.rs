@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use futures::{SinkExt, StreamExt};
 use k8s_openapi::jiff::Timestamp;
 use tokio::net::{UnixListener, UnixStream};
@@ -21,6 +22,7 @@ use super::{journal, lock, spawn};
 use crate::engine::bus::Subscription;
 use crate::engine::driver::{self, Command, Handle};
 use crate::error::{Failure, Result};
+use crate::ready::Target;
 use crate::state::State;
 use crate::{diagnose, logs};
 
@@ -283,29 +285,26 @@ fn item(line: logs::LogItem) -> Answer {
 }
 
 async fn why(lines: &mut Lines, handle: &Handle, service: &str) -> Result<(), Gone> {
-    let own = handle
-        .status()
-        .services
-        .into_iter()
-        .find(|one| one.name == service)
-        .and_then(|one| one.failure);
+    // What is yet to come to the cluster is known to nobody but the daemon.
+    let held = diagnose::held_up(&handle.status(), service, Utc::now());
     let found = match handle.world() {
         Some(world) => {
             let view = Arc::clone(&world.views.borrow());
             let (client, loader) = (&world.cluster.client, world.loader.as_ref());
-            diagnose::why(client, loader, &view, service, Timestamp::now())
-                .await
-                .findings
+            match held.is_some() && Target::of(&view, service).objects.is_empty() {
+                true => Vec::new(),
+                false => {
+                    diagnose::why(client, loader, &view, service, Timestamp::now())
+                        .await
+                        .findings
+                }
+            }
         }
-        None => vec![own.clone().unwrap_or_else(nothing_up)],
+        None if held.is_none() => vec![nothing_up()],
+        None => Vec::new(),
     };
-    // A build that failed is known to nobody but the daemon.
-    let findings = match own {
-        Some(own) if !found.iter().any(|one| one.what == own.what) => {
-            std::iter::once(own).chain(found).collect()
-        }
-        _ => found,
-    };
+    let held = held.filter(|held| !found.iter().any(|one| one.what == held.what));
+    let findings = held.into_iter().chain(found).collect();
     send(lines, &Answer::Findings(findings)).await
 }
 

@@ -6,6 +6,7 @@ mod clue;
 mod cluster;
 mod config;
 mod events;
+mod held;
 mod image;
 mod initial;
 mod near;
@@ -23,6 +24,8 @@ use crate::error::Failure;
 use crate::ready::{self, Readiness, Target};
 use crate::view::View;
 use cluster::Cluster;
+
+pub use held::held_up;
 
 /// How long the API server may take for one answer. Without it the finding stands, with less detail.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -164,13 +167,16 @@ fn healthy(view: &View, service: &str, now: Timestamp) -> String {
     )
 }
 
-/// A span of time as people say it: `12 s`, `5 min`, `3 h`, `2 d`.
 fn ago(now: Timestamp, then: Timestamp) -> String {
-    let span = now.duration_since(then).max(SignedDuration::ZERO).as_secs();
-    match span {
-        0..120 => format!("{span} s"),
-        120..7_200 => format!("{} min", span / 60),
-        7_200..172_800 => format!("{} h", span / 3_600),
-        _ => format!("{} d", span / 86_400),
+    span(now.duration_since(then).max(SignedDuration::ZERO).as_secs())
+}
+
+/// A span of time as people say it: `12 s`, `5 min`, `3 h`, `2 d`.
+fn span(seconds: i64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
     }
 }

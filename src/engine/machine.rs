@@ -60,6 +60,12 @@ pub enum Input {
         stage: Stage,
         result: Result<(), Failure>,
     },
+    /// What a build is at.
+    Says {
+        service: String,
+        generation: u64,
+        line: String,
+    },
     /// The answer to [`Effect::Prune`].
     Pruned {
         run: u64,
@@ -146,6 +152,8 @@ struct Service {
     applied: Option<Target>,
     deadline: Option<Instant>,
     retry: Option<Retry>,
+    /// What the live stage said last.
+    line: Option<String>,
     since: Instant,
     shown: Phase,
 }
@@ -176,6 +184,10 @@ impl Retry {
             why: failure.line(),
         })
     }
+
+    fn reason(&self) -> String {
+        format!("{}; trying again", self.why)
+    }
 }
 
 /// What the machine says of one service, for people.
@@ -187,6 +199,8 @@ pub struct Row {
     pub phase: Phase,
     /// What it waits for, in one line.
     pub reason: Option<String>,
+    /// The services that it waits for.
+    pub waits_for: Vec<String>,
     /// Why it failed.
     pub failure: Option<Failure>,
     /// The image that it has or is to have.
@@ -234,6 +248,16 @@ impl Machine {
                 result,
             } => {
                 self.done(&service, generation, stage, result, now);
+                Vec::new()
+            }
+            Input::Says {
+                service,
+                generation,
+                line,
+            } => {
+                if let Some(service) = self.under_way(&service, generation) {
+                    service.line = Some(line);
+                }
                 Vec::new()
             }
             Input::Readiness { service, readiness } => {
@@ -395,6 +419,12 @@ impl Machine {
         Vec::new()
     }
 
+    /// The service whose live effect it is.
+    fn under_way(&mut self, name: &str, generation: u64) -> Option<&mut Service> {
+        let service = self.services.get_mut(name);
+        service.filter(|one| one.generation == generation && one.live)
+    }
+
     fn done(
         &mut self,
         name: &str,
@@ -403,11 +433,7 @@ impl Machine {
         result: Result<(), Failure>,
         now: Instant,
     ) {
-        let Some(service) = self
-            .services
-            .get_mut(name)
-            .filter(|one| one.generation == generation && one.live)
-        else {
+        let Some(service) = self.under_way(name, generation) else {
             return;
         };
         service.live = false;
@@ -508,6 +534,7 @@ impl Machine {
                 continue;
             }
             service.live = true;
+            service.line = None;
             effects.push(Effect::Run {
                 service: name.clone(),
                 generation: service.generation,
@@ -583,6 +610,14 @@ impl Machine {
             name: name.to_owned(),
             phase: service.phase(),
             reason: self.reason(service),
+            waits_for: match self.is_held(service) {
+                true => self
+                    .held_by(service)
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect(),
+                false => Vec::new(),
+            },
             failure: service.failed().cloned(),
             image: service.target.image.clone(),
             since: service.since,
@@ -595,8 +630,11 @@ impl Machine {
         if let Some(failure) = service.failed() {
             return Some(failure.line());
         }
+        if let (Phase::Building, Some(line)) = (service.phase(), &service.line) {
+            return Some(line.clone());
+        }
         if let Some(retry) = &service.retry {
-            return Some(format!("{}; trying again", retry.why));
+            return Some(retry.reason());
         }
         match service.place {
             Place::Before(Stage::Apply) if !service.live => Some(self.waits_for(service)),
@@ -608,22 +646,35 @@ impl Machine {
         }
     }
 
-    fn waits_for(&self, service: &Service) -> String {
-        let (mut failed, mut waiting) = (Vec::new(), Vec::new());
-        for name in &service.target.depends_on {
-            match self.services.get(name) {
-                Some(dependency) if dependency.is_ready() => {}
-                Some(dependency) if dependency.has_failed() => failed.push(name.as_str()),
-                _ => waiting.push(name.as_str()),
-            }
+    /// Whether it is through but for what it depends on.
+    fn is_held(&self, service: &Service) -> bool {
+        let before_apply = service.place == Place::Before(Stage::Apply) && !service.live;
+        before_apply && service.retry.is_none() && !service.has_failed()
+    }
+
+    /// What it depends on that has failed; what is not ready yet, if nothing has.
+    fn held_by<'a>(&self, service: &'a Service) -> Vec<&'a str> {
+        let those = |are: fn(&Service) -> bool| -> Vec<&'a str> {
+            let names = service.target.depends_on.iter();
+            let those = names.filter(|name| self.services.get(*name).is_some_and(are));
+            those.map(String::as_str).collect()
+        };
+        match those(Service::has_failed) {
+            none if none.is_empty() => those(|one| !one.is_ready()),
+            failed => failed,
         }
-        match (failed.is_empty(), waiting.is_empty()) {
-            (false, _) => format!("waits for {}, which failed", failed.join(" and ")),
-            (true, false) => format!("waits for {}", waiting.join(" and ")),
-            (true, true) => match &self.ground_retry {
-                Some(retry) => format!("{}; trying again", retry.why),
-                None => "waits for the stack's configuration to be applied".to_owned(),
-            },
+    }
+
+    fn waits_for(&self, service: &Service) -> String {
+        let names = self.held_by(service);
+        match (names.first(), &self.ground_retry) {
+            (Some(first), _) => {
+                let failed = self.services.get(*first).is_some_and(Service::has_failed);
+                let which = if failed { ", which failed" } else { "" };
+                format!("waits for {}{which}", names.join(" and "))
+            }
+            (None, Some(retry)) => retry.reason(),
+            (None, None) => "waits for the stack's configuration to be applied".to_owned(),
         }
     }
 
@@ -650,6 +701,7 @@ impl Service {
             applied: None,
             deadline: None,
             retry: None,
+            line: None,
             since: now,
             shown: Phase::Pending,
         }

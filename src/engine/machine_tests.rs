@@ -274,6 +274,59 @@ fn a_failed_build_ends_the_run_and_holds_up_only_what_depends_on_it() {
 }
 
 #[test]
+fn a_new_attempt_begins_without_the_words_of_the_one_before() {
+    let mut world = World::new(vec![target("api", &[], 1)]);
+    world.give(up());
+    world.answer(0, true);
+    let says = |world: &mut World, line: &str| {
+        let build = world.live.iter().find_map(|one| match one {
+            Effect::Run { generation, .. } => Some(*generation),
+            _ => None,
+        });
+        world.give(Input::Says {
+            service: "api".to_owned(),
+            generation: build.expect("a build is live"),
+            line: line.to_owned(),
+        });
+    };
+    says(&mut world, "RUN make: no rule");
+    assert_eq!(world.reason("api"), "RUN make: no rule");
+    let build = world.live.len() - 1;
+    world.answer(build, false);
+    assert_eq!(
+        (world.phase("api"), world.reason("api").as_str()),
+        (Phase::Failed, "no")
+    );
+
+    world.targets[0] = target("api", &[], 2);
+    world.live.clear();
+    world.give(Input::Changed);
+    world.answer(0, true);
+    assert_eq!(
+        (world.phase("api"), world.reason("api").as_str()),
+        (Phase::Building, "")
+    );
+    says(&mut world, "RUN make");
+    assert_eq!(world.reason("api"), "RUN make");
+    // It is tried again by itself, as where Docker goes away.
+    let Some(Effect::Run { generation, .. }) = world.live.last().cloned() else {
+        panic!("a build is live")
+    };
+    world.give(Input::Done {
+        service: "api".to_owned(),
+        generation,
+        stage: Stage::Build,
+        result: Err(Failure::environment("no Docker")),
+    });
+    world.now += Duration::from_secs(1);
+    world.give(Input::Tick);
+    assert_eq!(
+        (world.phase("api"), world.reason("api").as_str()),
+        (Phase::Building, "no Docker; trying again")
+    );
+}
+
+#[test]
 fn a_service_that_is_not_ready_in_time_has_failed_until_it_is_ready_after_all() {
     let mut world = chain();
     world.give(up());

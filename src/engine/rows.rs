@@ -14,6 +14,7 @@ pub fn blank(name: &str) -> ServiceStatus {
         ready: false,
         older: false,
         reason: None,
+        waits_for: Vec::new(),
         image: None,
         pods: Vec::new(),
         forwards: Vec::new(),

@@ -91,6 +91,9 @@ impl World {
         )?;
         let owner = Owner::of(stack);
         let end = CancellationToken::new();
+        let line = cluster.line.clone();
+        let attended = end.clone();
+        tokio::spawn(async move { attended.run_until_cancelled(line.attend()).await });
         let client = cluster.client.clone();
         let scope = Scope::AllNamespaces(stack.namespace.clone());
         let views = view::observe(client.clone(), &owner, scope, end.clone());

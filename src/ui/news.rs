@@ -87,6 +87,7 @@ mod tests {
                 ready: false,
                 older: false,
                 reason: None,
+                waits_for: Vec::new(),
                 image: None,
                 pods: Vec::new(),
                 forwards: Vec::new(),

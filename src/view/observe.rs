@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Key, Objects, View, Views};
+use crate::error::innermost;
 use crate::owner::Owner;
 use crate::ready::settles_at;
 
@@ -261,7 +262,7 @@ where
             }
             if self
                 .tell
-                .send(News::Lost(self.number, words(&error)))
+                .send(News::Lost(self.number, innermost(&error)))
                 .await
                 .is_err()
             {
@@ -362,13 +363,4 @@ fn wait_after(failures: u32) -> Duration {
 
 fn is_forbidden(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
-}
-
-/// The innermost reason is the one that a person understands, such as `Connection refused (os error 111)`.
-fn words(error: &watcher::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }

@@ -156,6 +156,12 @@ fn what_a_failure_holds_up_is_said() {
             "waits for middle".into()
         )
     );
+    stack.run(&["why", "top"]).ends().saying(&[
+        "top is pending: waits for middle",
+        "middle is pending: waits for base, which failed",
+        "base failed: ",
+        "try: llmdev why base",
+    ]);
     // Who needs nothing of it is up.
     assert_eq!(row(&status, "apart").unwrap().phase, Phase::Ready);
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use llmdev::event::Phase;
+use llmdev::event::{Phase, PodStatus};
 
 use crate::journey::{Proxy, Stack, context, kubectl, web};
 
@@ -26,6 +26,8 @@ fn docker_is_away_for_a_while() {
     });
     assert!(row.ready, "the old version serves: {row:?}");
     assert_eq!(stack.get("web"), "one");
+    let why = stack.run(&["why", "web"]).ends().went_well();
+    why.saying(&["web is pending: cannot ask Docker", "trying again"]);
     let first = row.pods;
     proxy.restore();
     stack.until_service("web", "is built anew", |row| {
@@ -36,19 +38,7 @@ fn docker_is_away_for_a_while() {
 
 #[test]
 fn the_api_server_is_away_for_a_while() {
-    let mut stack = Stack::new();
-    let config = kubectl(&["config", "view", "--raw", "--minify", "--flatten"]);
-    let server = config
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("server: "))
-        .unwrap()
-        .to_owned();
-    let proxy = Proxy::to(&server);
-    stack.write(
-        "kubeconfig",
-        config.replace(&server, &format!("https://127.0.0.1:{}", proxy.port)),
-    );
-    stack.with_env("KUBECONFIG", stack.path("kubeconfig").display().to_string());
+    let (mut stack, proxy) = behind_a_proxy();
     stack.has(web("web").that_says("one"));
     stack.up().went_well().saying(&[&context()]);
 
@@ -80,6 +70,56 @@ fn the_api_server_is_away_for_a_while() {
         status.unreachable.is_none()
     });
     assert_eq!(stack.get("web"), "two");
+}
+
+/// A node that is paused, or connections that were forgotten on the way.
+#[test]
+fn the_api_server_falls_silent() {
+    let (mut stack, proxy) = behind_a_proxy();
+    stack.has(web("web").that_says("one"));
+    stack.up().went_well();
+
+    let mut events = stack.events();
+    let first = stack.row("web").pods;
+    proxy.silence();
+    let began = Instant::now();
+    events.until_note("the cluster does not answer (no answer within 10 s); trying again");
+    let told = began.elapsed();
+    events.until("it is said of the stack", |status| {
+        status.unreachable.is_some()
+    });
+    println!(
+        "a silent API server: told after {:.1} s",
+        told.as_secs_f64()
+    );
+    // Asked every 10 s, which answers within 10 s; the rest is for a busy machine.
+    assert!(told.as_secs() < 40, "{told:?}");
+    stack.kubectl(&["delete", "pod", "--all", "--grace-period=1", "--wait=false"]);
+    proxy.restore();
+    events.until_note("the cluster answers again");
+    events.until("what happened meanwhile is seen", |status| {
+        let web = &status.services[0];
+        let is_new = |pod: &PodStatus| pod.ready && pod.name != first[0].name;
+        web.phase == Phase::Ready && web.pods.iter().all(is_new)
+    });
+}
+
+/// A stack that reaches the API server by a way that can be cut.
+fn behind_a_proxy() -> (Stack, Proxy) {
+    let mut stack = Stack::new();
+    let config = kubectl(&["config", "view", "--raw", "--minify", "--flatten"]);
+    let server = config
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("server: "))
+        .unwrap()
+        .to_owned();
+    let proxy = Proxy::to(&server);
+    stack.write(
+        "kubeconfig",
+        config.replace(&server, &format!("https://127.0.0.1:{}", proxy.port)),
+    );
+    stack.with_env("KUBECONFIG", stack.path("kubeconfig").display().to_string());
+    (stack, proxy)
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 pub use announced::Announced;
 
-use super::{Flavor, client_for, detect, kubeconfig};
+use super::{Flavor, detect, kubeconfig, line_to};
 use crate::error::{Failure, Result};
 use crate::stack::Stack;
 
@@ -74,7 +74,7 @@ pub async fn known(stack: &Stack) -> Option<Registry> {
 /// # Errors
 /// As [`Announced::ask`].
 pub async fn announced(context: &str) -> Result<Option<Announced>> {
-    let ask = async { Announced::ask(&client_for(context).await?).await };
+    let ask = async { Announced::ask(&line_to(context).await?.client()).await };
     let late = |_| Failure::environment(format!("the cluster {context} does not answer"));
     tokio::time::timeout(PATIENCE, ask).await.map_err(late)?
 }

@@ -21,10 +21,10 @@ pub fn lacking(stack: &Stack, rendered: &Rendered, facts: &Facts) -> Vec<String>
     let mut lines = Vec::new();
     for object in &rendered.objects {
         for (name, claim) in claims(object) {
-            if let Some(why) = problem(&claim["spec"], &classes) {
+            if let Some((why, then)) = problem(&claim["spec"], &classes) {
                 let whose = object.service.map(|id| stack.service(id).name.as_str());
-                let waits = whose.map_or(String::new(), |name| format!("; {name} will wait"));
-                lines.push(format!("claim {name}: {why}{waits}"));
+                let then = whose.map_or(String::new(), |name| format!("; {name} will {then}"));
+                lines.push(format!("claim {name}: {why}{then}"));
             }
         }
     }
@@ -67,7 +67,8 @@ fn claims(object: &Object) -> Vec<(String, &Value)> {
     }
 }
 
-fn problem(spec: &Value, classes: &[Class]) -> Option<String> {
+/// Why nothing fills a claim, and what who uses it will do.
+fn problem(spec: &Value, classes: &[Class]) -> Option<(String, &'static str)> {
     // Bound by name, to a volume that is there.
     if spec["volumeName"].as_str().is_some_and(|it| !it.is_empty()) {
         return None;
@@ -83,27 +84,27 @@ fn problem(spec: &Value, classes: &[Class]) -> Option<String> {
                     [] => "it has none".to_owned(),
                     _ => format!("it has {}", known.join(", ")),
                 };
-                return Some(format!("the cluster has no storage class {name} ({known})"));
+                let why = format!("the cluster has no storage class {name} ({known})");
+                return Some((why, "fail"));
             }
         },
         None => match classes.iter().find(|class| class.default) {
             Some(class) => class,
             None => {
-                return Some(
-                    "it names no storage class, and the cluster has no default one".to_owned(),
-                );
+                let why = "it names no storage class, and the cluster has no default one";
+                return Some((why.to_owned(), "wait"));
             }
         },
     };
     let mut modes = spec["accessModes"].as_array().into_iter().flatten();
     let many = modes.find(|mode| *mode == "ReadWriteMany" || *mode == "ReadOnlyMany")?;
     SINGLE.contains(&class.by.as_str()).then(|| {
-        format!(
-            "storage class {} ({}) gives ReadWriteOnce, not {}",
-            class.name,
-            class.by,
-            many.as_str().unwrap_or_default()
-        )
+        let many = many.as_str().unwrap_or_default();
+        let why = format!(
+            "storage class {} ({}) gives ReadWriteOnce, not {many}",
+            class.name, class.by,
+        );
+        (why, "wait")
     })
 }
 
@@ -112,6 +113,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// A claim, the classes there are, and what is wrong.
+    type Case<'a> = (Value, &'a [Class], Option<(&'a str, &'a str)>);
 
     fn class(name: &str, by: &str, default: bool) -> Class {
         Class {
@@ -126,12 +130,15 @@ mod tests {
         let kind = [class("standard", "rancher.io/local-path", true)];
         let minikube = [class("standard", "k8s.io/minikube-hostpath", true)];
         let many = json!({"accessModes": ["ReadWriteMany"]});
-        let table: &[(Value, &[Class], Option<&str>)] = &[
+        let table: &[Case] = &[
             (json!({"accessModes": ["ReadWriteOnce"]}), &kind, None),
             (
                 json!({}),
                 &[],
-                Some("it names no storage class, and the cluster has no default one"),
+                Some((
+                    "it names no storage class, and the cluster has no default one",
+                    "wait",
+                )),
             ),
             (json!({"storageClassName": ""}), &[], None),
             (
@@ -142,24 +149,33 @@ mod tests {
             (
                 json!({"storageClassName": "fast"}),
                 &kind,
-                Some("the cluster has no storage class fast (it has standard)"),
+                Some((
+                    "the cluster has no storage class fast (it has standard)",
+                    "fail",
+                )),
             ),
             (
                 json!({"storageClassName": "fast"}),
                 &[],
-                Some("the cluster has no storage class fast (it has none)"),
+                Some((
+                    "the cluster has no storage class fast (it has none)",
+                    "fail",
+                )),
             ),
             (
                 many.clone(),
                 &kind,
-                Some(
+                Some((
                     "storage class standard (rancher.io/local-path) gives ReadWriteOnce, not ReadWriteMany",
-                ),
+                    "wait",
+                )),
             ),
             (many, &minikube, None),
         ];
         for (spec, classes, expected) in table {
-            assert_eq!(problem(spec, classes).as_deref(), *expected, "{spec}");
+            let found = problem(spec, classes);
+            let found = found.as_ref().map(|(why, then)| (why.as_str(), *then));
+            assert_eq!(found, *expected, "{spec}");
         }
     }
 }

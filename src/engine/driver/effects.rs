@@ -131,11 +131,12 @@ impl Driver {
         let say = {
             let (service, reports) = (service.clone(), reports.clone());
             move |line: String| {
-                drop(reports.send(Report::Says {
+                let says = Input::Says {
                     service: service.clone(),
                     generation,
                     line,
-                }))
+                };
+                drop(reports.send(Report::Input(Box::new(says))))
             }
         };
         let context = stages::Context {

@@ -135,7 +135,18 @@ impl Driver {
 
     /// Tells subscribers of every row that has changed.
     pub(super) fn show(&self) {
-        let Some(current) = &self.current else { return };
+        let failure = self.machine.failure();
+        let failure = failure.filter(|one| one.kind != Kind::Interrupted).cloned();
+        let watching = self.watching.is_some();
+        let Some(current) = &self.current else {
+            // Nothing was read yet, or the cluster was not reached.
+            let status = self.bus.status();
+            return self.bus.snapshot(Status {
+                watching,
+                failure,
+                ..status
+            });
+        };
         let rows: Vec<_> = self
             .machine
             .rows()
@@ -152,9 +163,6 @@ impl Driver {
             .world
             .as_ref()
             .map(|world| world.cluster.choice.context.clone());
-        let watching = self.watching.is_some();
-        let failure = self.machine.failure();
-        let failure = failure.filter(|one| one.kind != Kind::Interrupted).cloned();
         let same = same && before.watching == watching && before.failure == failure;
         let same = same && before.unreachable == self.unreachable;
         if same && before.cluster == cluster {
@@ -179,10 +187,8 @@ impl Driver {
         status.timings = extra.map(|extra| extra.timings.clone()).unwrap_or_default();
         status.failure = row.failure;
         status.image = row.image;
-        status.reason = match row.phase {
-            Phase::Building => extra.and_then(|extra| extra.line.clone()),
-            _ => row.reason,
-        };
+        status.reason = row.reason;
+        status.waits_for = row.waits_for;
         if let Some(world) = &self.world {
             let view = world.views.borrow();
             status.pods = rows::pods(&view, &row.name);

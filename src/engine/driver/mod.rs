@@ -119,12 +119,6 @@ enum Report {
         stage: &'static str,
         time: Duration,
     },
-    /// What a stage is at.
-    Says {
-        service: String,
-        generation: u64,
-        line: String,
-    },
     /// A file changed while its image was built.
     Changed,
     /// The image that a service was to keep is not there any more.
@@ -245,8 +239,6 @@ struct Driver {
 /// What a row shows beside the machine's word.
 #[derive(Default)]
 struct Extra {
-    generation: u64,
-    line: Option<String>,
     timings: Vec<Timing>,
     starting: Option<Instant>,
 }
@@ -362,16 +354,6 @@ impl Driver {
                 time,
             } => {
                 self.took(&service, stage, time);
-            }
-            Report::Says {
-                service,
-                generation,
-                line,
-            } => {
-                let extra = self.extra.entry(service).or_default();
-                if generation >= extra.generation {
-                    (extra.generation, extra.line) = (generation, Some(line));
-                }
             }
             Report::Changed => self.give(Input::Changed),
             Report::Gone(service) => {

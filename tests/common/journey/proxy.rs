@@ -1,8 +1,9 @@
-//! A way to a server that can be cut and restored.
+//! A way to a server that can be cut, fall silent, and be restored.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Listens on a loopback port and passes all on to a server.
@@ -13,8 +14,18 @@ pub struct Proxy {
 
 #[derive(Default)]
 struct State {
-    cut: bool,
-    open: Vec<Ends>,
+    way: Way,
+    open: Vec<Connection>,
+    /// Clients that wait for a server that never hears of them.
+    unheard: Vec<TcpStream>,
+}
+
+#[derive(Default)]
+enum Way {
+    #[default]
+    Open,
+    Cut,
+    Silent,
 }
 
 enum Side {
@@ -22,7 +33,12 @@ enum Side {
     Unix(UnixStream),
 }
 
-type Ends = (Side, Side);
+struct Connection {
+    client: Side,
+    server: Side,
+    /// What comes from either end is swallowed.
+    forgotten: Arc<AtomicBool>,
+}
 
 impl Proxy {
     /// A way to a server whose address is written as in `DOCKER_HOST` or in a kubeconfig.
@@ -34,10 +50,15 @@ impl Proxy {
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let mut state = shared.lock().unwrap();
-                // Accepted and closed at once: to the client the server is gone.
-                if !state.cut {
-                    let ends = Side::to(&server).map(|server| join(Side::Tcp(client), server));
-                    state.open.extend(ends);
+                match state.way {
+                    Way::Open => {
+                        let server = Side::to(&server);
+                        let both = server.map(|server| join(Side::Tcp(client), server));
+                        state.open.extend(both);
+                    }
+                    // Accepted and closed at once: to the client the server is gone.
+                    Way::Cut => {}
+                    Way::Silent => state.unheard.push(client),
                 }
             }
         });
@@ -47,30 +68,52 @@ impl Proxy {
     /// Nothing gets through any more, nor what is under way.
     pub fn cut(&self) {
         let mut state = self.state.lock().unwrap();
-        state.cut = true;
-        for (client, server) in state.open.drain(..) {
-            client.shutdown();
-            server.shutdown();
+        state.way = Way::Cut;
+        for connection in state.open.drain(..) {
+            connection.client.shutdown();
+            connection.server.shutdown();
+        }
+    }
+
+    /// Whoever connects gets no answer, and what is connected is forgotten: it never gets one again.
+    pub fn silence(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.way = Way::Silent;
+        for connection in &state.open {
+            connection.forgotten.store(true, Ordering::SeqCst);
         }
     }
 
     pub fn restore(&self) {
-        self.state.lock().unwrap().cut = false;
+        self.state.lock().unwrap().way = Way::Open;
     }
 }
 
-/// Passes on in both directions; what can be shut to end it.
-fn join(client: Side, server: Side) -> Ends {
+/// Passes on in both directions, until it is forgotten.
+fn join(client: Side, server: Side) -> Connection {
+    let forgotten: Arc<AtomicBool> = Arc::default();
     for (mut from, mut to) in [
         (client.clone(), server.clone()),
         (server.clone(), client.clone()),
     ] {
+        let forgotten = Arc::clone(&forgotten);
         std::thread::spawn(move || {
-            let _ = std::io::copy(&mut from, &mut to);
-            to.finish();
+            let mut bytes = vec![0; 64 << 10];
+            while let Ok(length @ 1..) = from.read(&mut bytes) {
+                if !forgotten.load(Ordering::SeqCst) && to.write_all(&bytes[..length]).is_err() {
+                    break;
+                }
+            }
+            if !forgotten.load(Ordering::SeqCst) {
+                to.finish();
+            }
         });
     }
-    (client, server)
+    Connection {
+        client,
+        server,
+        forgotten,
+    }
 }
 
 impl Side {
