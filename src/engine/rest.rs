@@ -20,9 +20,6 @@ use super::world::World;
 /// How often disks are looked at while one edit follows the other.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
-/// Docker compresses some 20 MiB a second: 10 GiB. What takes longer is never learnt.
-const WARM_WITHIN: Duration = Duration::from_secs(600);
-
 /// The driver's part: begins it, and ends it when there is something else to do.
 #[derive(Default)]
 pub struct Rest {
@@ -79,10 +76,9 @@ impl Leave {
                 Err(failure) => tracing::debug!(%failure, "no room was made"),
             }
         }
-        match tokio::time::timeout(WARM_WITHIN, loader.warm(&self.end)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(failure)) => tracing::debug!(%failure, "Docker was not warmed"),
-            Err(_) => tracing::debug!("Docker takes too long to learn its layers"),
+        match loader.warm(&self.end).await {
+            Ok(bytes) => tracing::debug!(bytes, "what Docker knows of its layers has grown"),
+            Err(failure) => tracing::debug!(%failure, "Docker was not warmed"),
         }
     }
 }
