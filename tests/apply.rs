@@ -382,11 +382,21 @@ async fn another_folder_with_the_same_stack_name_is_left_alone() {
         .unwrap_err();
     assert_eq!(failure.kind, Kind::Refused);
     let expected = format!(
-        "configmap/a in {} is not this stack's: it belongs to a stack of the same name in another folder: {}",
+        "configmap/a in {} is not this stack's: it belongs to a stack of the same name in another folder: {}: its folder is not known on this machine",
         bench.namespace, bench.owner.stack
     );
     assert_eq!(failure.line(), expected);
     assert_eq!(bench.field("configmap/a", "{.data.k}"), "1");
+
+    let remedy = failure.remedy.unwrap();
+    let (_, command) = remedy.rsplit_once("`kubectl ").unwrap();
+    let words: Vec<&str> = command.trim_end_matches('`').split(' ').collect();
+    kubectl(&words);
+    other
+        .up(&[other.object(config_map("a", "2"))])
+        .await
+        .unwrap();
+    assert_eq!(bench.field("configmap/a", "{.data.k}"), "2");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bollard::Docker;
 use common::node::{Namespace, Repository, cluster, pod_says};
@@ -142,6 +143,63 @@ async fn what_docker_has_pushed_once_comes_by_push() {
         "{}",
         repository.in_node(&gone)
     );
+}
+
+/// Lets Docker learn for a time, longer each time until some of it came; the bytes that came.
+async fn warm_until_some_came(loader: &Loader) -> u64 {
+    for milliseconds in (0..).map(|round| 20.0 * 1.5_f64.powi(round)) {
+        let end = CancellationToken::new();
+        let ending = async {
+            tokio::time::sleep(Duration::from_secs_f64(milliseconds / 1e3)).await;
+            end.cancel();
+        };
+        let (came, ()) = tokio::join!(loader.warm(&end), ending);
+        match came.unwrap() {
+            0 => {}
+            bytes => return bytes,
+        }
+    }
+    unreachable!()
+}
+
+#[tokio::test]
+async fn what_docker_learnt_before_it_was_interrupted_need_not_come_again() {
+    let (docker, nodes) = cluster().await;
+    let repository = Repository::new("halves", &nodes);
+    let loader = || Loader::new(&docker, &nodes, &repository.state());
+    let random = |name: &str, bytes| {
+        let mut content = vec![0; bytes];
+        llmdev::cluster::load::memory::random(&mut content).unwrap();
+        repository.file(name, content);
+    };
+    random("small", 3 << 20);
+    random("large", 20 << 20);
+    let build = |code: &str| {
+        repository.file("code", code);
+        let steps = "COPY small /small\nCOPY large /large\nCOPY code /code\n";
+        repository.build(code, &format!("FROM busybox:1\n{steps}"))
+    };
+    let first = build("first");
+    let report = load(&loader(), &[&first]).await;
+    assert!(matches!(report.way, Some(Way::Save { .. })), "{report:?}");
+
+    // It is present, but Docker has it yet to learn: each daemon finds that by itself.
+    let begun = loader();
+    assert_eq!(load(&begun, &[&first]).await.present, [first.as_str()]);
+    let some = warm_until_some_came(&begun).await;
+    assert!(some < 20 << 20, "{some}");
+    // Another push follows at once, in which only the others come: busybox has 2 MiB.
+    let rest = begun.warm(&CancellationToken::new()).await.unwrap();
+    assert!(
+        (24 << 20..26 << 20).contains(&(some + rest)),
+        "{some}, then {rest}"
+    );
+    assert_eq!(begun.warm(&CancellationToken::new()).await.unwrap(), 0);
+
+    let next = build("next");
+    let report = load(&begun, &[&next]).await;
+    assert_eq!((&report.way, report.sent), (&Some(Way::Push), 1));
+    assert!(report.retried.is_none(), "{report:?}");
 }
 
 #[tokio::test]

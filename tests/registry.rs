@@ -328,6 +328,18 @@ async fn without_a_name_it_is_the_one_that_the_cluster_announces_or_none() {
         format!("`cluster.registry: {host}` would push to the one that the cluster announces");
     assert_says(&said(&kind, &["doctor"]), &[way, &beside]);
 
+    // Those of another Docker's kind cluster are not, which commands know that need no cluster, too.
+    let mut other = stack("another", free_port());
+    let cluster = elsewhere(&mut other);
+    let called = cluster.rsplit(' ').next().unwrap();
+    let file = other.path("../kubeconfig");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let config = config.replace(called, &format!("kind-{called}"));
+    std::fs::write(&file, config).unwrap();
+    on(&other, &format!("provider: kind, name: {called}"));
+    let image = format!("image: {inside}/{}/web:", other.name);
+    assert_says(&said(&other, &["render"]), &[&image]);
+
     // It goes away: said, while the old version serves; and it comes back.
     registry.docker("stop");
     live.write("web/page", "two");

@@ -1,5 +1,6 @@
 //! One object to the API server, and the ways around what it refuses.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kube::Api;
@@ -13,6 +14,7 @@ use super::{ADOPTED, Applied, Applier, Conflicts, Target, gone};
 use crate::error::{Failure, Result};
 use crate::owner;
 use crate::render::Object;
+use crate::state;
 
 /// What became of one object.
 pub enum Sent {
@@ -40,6 +42,8 @@ enum Standing {
     /// Another stack's, or the same one's in another folder.
     Strange {
         stack: String,
+        /// [`owner::ROOT`] of it.
+        root: String,
     },
 }
 
@@ -133,8 +137,9 @@ impl Applier {
         let api = self.api(kind, target.namespace.as_deref());
         let before = self.before(&api, &target, before).await?;
         let standing = self.standing(before.as_ref());
-        if let Standing::Strange { stack } = &standing {
-            return Err(strange(&target, stack, &self.owner.stack));
+        if let Standing::Strange { stack, root } = &standing {
+            let folder = state::folder_of(root);
+            return Err(strange(&target, stack, &self.owner.stack, folder));
         }
         let mut notes = Vec::new();
         if standing == Standing::Free {
@@ -205,8 +210,9 @@ impl Applier {
                     Standing::Ours
                 }
             }
-            (stack, _) => Standing::Strange {
+            (stack, root) => Standing::Strange {
                 stack: stack.cloned().unwrap_or_default(),
+                root: root.cloned().unwrap_or_default(),
             },
         }
     }
@@ -241,15 +247,39 @@ pub fn is_adopted(metadata: &ObjectMeta) -> bool {
         .is_some_and(|annotations| annotations.contains_key(ADOPTED))
 }
 
-fn strange(target: &Target, stack: &str, own: &str) -> Failure {
+/// `folder` is that of the stack which has it, as far as this machine knows.
+fn strange(target: &Target, stack: &str, own: &str, folder: Option<PathBuf>) -> Failure {
     let whose = if stack == own {
         format!("it belongs to a stack of the same name in another folder: {stack}")
     } else {
         format!("it belongs to the stack {stack}")
     };
-    Failure::refused(format!("{target} is not this stack's")).cause(whose).remedy(
-        "run `llmdev down` there, or give this stack another `namespace` or its objects other names",
-    )
+    let failure = Failure::refused(format!("{target} is not this stack's")).cause(whose);
+    let words = target.words();
+    let freed = format!(
+        "`kubectl delete {words}`, or to let this stack have it as it is: `kubectl label {words} {}- {}- {}-`",
+        owner::STACK,
+        owner::ROOT,
+        owner::SERVICE
+    );
+    let others = match &target.namespace {
+        Some(_) => "give this stack another `namespace` or its objects other names",
+        None => "give this stack's object another name",
+    };
+    match folder {
+        Some(folder) if folder.is_dir() => failure.remedy(format!(
+            "run `llmdev down` in {}, or {others}",
+            folder.display()
+        )),
+        Some(folder) => failure
+            .cause(format!("its folder {} is gone", folder.display()))
+            .remedy(freed),
+        None => failure
+            .cause("its folder is not known on this machine")
+            .remedy(format!(
+                "run `llmdev down` in that folder, or {others}; if nobody has that stack any more: {freed}"
+            )),
+    }
 }
 
 fn body(object: &Object, target: &Target, adopted: bool) -> Value {
@@ -330,3 +360,34 @@ impl Parcel<'_> {
 
 /// How long an object may take to go before that is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_anothers_is_said_with_a_remedy_that_works() {
+        let target = Target {
+            api_version: "rbac.authorization.k8s.io/v1".to_owned(),
+            kind: "ClusterRole".to_owned(),
+            namespace: None,
+            name: "reader".to_owned(),
+        };
+        let said = |folder| {
+            let failure = strange(&target, "shop", "shop", folder);
+            format!("{}\n{}", failure.line(), failure.remedy.unwrap_or_default())
+        };
+        insta::assert_snapshot!(said(Some(PathBuf::from("/"))), @"
+        clusterrole/reader is not this stack's: it belongs to a stack of the same name in another folder: shop
+        run `llmdev down` in /, or give this stack's object another name
+        ");
+        insta::assert_snapshot!(said(Some(PathBuf::from("/nowhere/shop"))), @"
+        clusterrole/reader is not this stack's: it belongs to a stack of the same name in another folder: shop: its folder /nowhere/shop is gone
+        `kubectl delete clusterrole/reader`, or to let this stack have it as it is: `kubectl label clusterrole/reader llmdev.dev/stack- llmdev.dev/root- llmdev.dev/service-`
+        ");
+        insta::assert_snapshot!(said(None), @"
+        clusterrole/reader is not this stack's: it belongs to a stack of the same name in another folder: shop: its folder is not known on this machine
+        run `llmdev down` in that folder, or give this stack's object another name; if nobody has that stack any more: `kubectl delete clusterrole/reader`, or to let this stack have it as it is: `kubectl label clusterrole/reader llmdev.dev/stack- llmdev.dev/root- llmdev.dev/service-`
+        ");
+    }
+}

@@ -1,8 +1,15 @@
 //! One Docker engine, of any version from 20.10 on and with either image store.
 
 use std::path::Path;
+use std::time::Duration;
 
+use bollard::ClientVersion;
 use bollard::errors::Error;
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::client::conn::http1::SendRequest;
+use hyper::header::HOST;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Failure, Kind, Result};
@@ -11,6 +18,7 @@ use super::endpoint::{Endpoint, Settings};
 use super::explain;
 use super::plan::ImagePlan;
 use super::secrets::Secrets;
+use super::session;
 use super::solve::{self, Solved};
 
 /// A Docker engine. Cheap to clone; builds may run side by side.
@@ -32,6 +40,26 @@ pub enum Outcome {
 /// Seconds that a request other than a build may take.
 const TIMEOUT: u64 = 120;
 
+/// An engine that takes longer is asked in the other way.
+const PING_WITHIN: Duration = Duration::from_secs(5);
+
+/// The engine's API version as `/_ping` says it, at once: for `/version` an engine runs its helpers, which takes 10 ms.
+async fn pinged(mut sender: SendRequest<Empty<Bytes>>) -> Option<ClientVersion> {
+    let ping = Request::get("/_ping").header(HOST, "docker");
+    let answer = sender.send_request(ping.body(Empty::new()).ok()?).await;
+    let answer = answer.ok()?;
+    let (major, minor) = answer
+        .headers()
+        .get("api-version")?
+        .to_str()
+        .ok()?
+        .split_once('.')?;
+    Some(ClientVersion {
+        major_version: major.parse().ok()?,
+        minor_version: minor.parse().ok()?,
+    })
+}
+
 impl Docker {
     /// The engine that the `docker` command would use: `DOCKER_HOST`, else the current Docker context, else the
     /// socket of this machine. Fails with [`Kind::Environment`] and a remedy.
@@ -52,11 +80,11 @@ impl Docker {
 
     async fn connect_endpoint(endpoint: Endpoint) -> Result<Docker> {
         // bollard would hide why it can't connect.
-        endpoint
-            .dial()
-            .await
-            .map_err(|error| endpoint.unreachable(&error))?;
-        let version = bollard::API_DEFAULT_VERSION;
+        let (sender, _connection) = session::connect(&endpoint).await?;
+        let theirs = tokio::time::timeout(PING_WITHIN, pinged(sender)).await;
+        let theirs = theirs.ok().flatten();
+        let newest = bollard::API_DEFAULT_VERSION;
+        let version = theirs.as_ref().filter(|it| *it < newest).unwrap_or(newest);
         let api = match &endpoint {
             Endpoint::Unix(path) => {
                 bollard::Docker::connect_with_unix(&path.to_string_lossy(), TIMEOUT, version)
@@ -71,11 +99,10 @@ impl Docker {
         let silent = |error: Error| {
             Failure::environment(format!("Docker at {endpoint} does not answer")).because(error)
         };
-        let api = api
-            .map_err(silent)?
-            .negotiate_version()
-            .await
-            .map_err(silent)?;
+        let mut api = api.map_err(silent)?;
+        if theirs.is_none() {
+            api = api.negotiate_version().await.map_err(silent)?;
+        }
         Ok(Docker { api, endpoint })
     }
 

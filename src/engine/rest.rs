@@ -27,9 +27,6 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Whoever waited for `up` begins to use the stack, and whoever saved saves again.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Docker compresses some 20 MiB a second: 10 GiB. What takes longer is never learnt.
-const WARM_WITHIN: Duration = Duration::from_secs(600);
-
 /// The driver's part: begins it, and ends it when there is something else to do.
 #[derive(Default)]
 pub struct Rest {
@@ -95,10 +92,9 @@ impl Leave {
         if !self.lasts(QUIET).await {
             return;
         }
-        match tokio::time::timeout(WARM_WITHIN, loader.warm(&self.end)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(failure)) => tracing::debug!(%failure, "Docker was not warmed"),
-            Err(_) => tracing::debug!("Docker takes too long to learn its layers"),
+        match loader.warm(&self.end).await {
+            Ok(bytes) => tracing::debug!(bytes, "what Docker knows of its layers has grown"),
+            Err(failure) => tracing::debug!(%failure, "Docker was not warmed"),
         }
     }
 

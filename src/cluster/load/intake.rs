@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -142,12 +143,33 @@ pub struct Received {
     pub requests: u64,
 }
 
+impl Received {
+    /// Digests and sizes of the layers of which nothing else was wanted.
+    pub fn sizes(&self) -> impl Iterator<Item = (&String, u64)> {
+        let size = |blob: &Blob| match blob {
+            Blob::Size(size) => Some(*size),
+            Blob::Memory(_) | Blob::File(..) => None,
+        };
+        self.blobs
+            .iter()
+            .filter_map(move |(digest, blob)| Some((digest, size(blob)?)))
+    }
+}
+
 struct Session {
     expected: Expected,
     received: Received,
     uploads: HashMap<u64, Blob>,
-    next_upload: u64,
+    /// That of the first upload; those below are of pushes that were ended, though Docker may not know yet.
+    first_upload: u64,
     left: u64,
+}
+
+/// The session that an upload belongs to.
+fn session_of(session: &mut Option<Session>, upload: u64) -> Option<&mut Session> {
+    session
+        .as_mut()
+        .filter(|session| upload >= session.first_upload)
 }
 
 struct Shared {
@@ -155,6 +177,7 @@ struct Shared {
     prefix: String,
     folder: PathBuf,
     session: Mutex<Option<Session>>,
+    next_upload: AtomicU64,
     called: Notify,
 }
 
@@ -182,6 +205,7 @@ impl Intake {
             prefix: format!("/v2/{secret}/{name}/"),
             folder: folder.to_owned(),
             session: Mutex::new(None),
+            next_upload: AtomicU64::new(0),
             called: Notify::new(),
         });
         let server = AbortOnDropHandle::new(tokio::spawn(serve(listener, shared.clone())));
@@ -212,13 +236,13 @@ impl Intake {
 
     /// Lets one push in. The one before it, if any, is forgotten.
     pub fn expect(&self, expected: Expected) {
-        let left = expected.limit;
-        *lock(&self.shared.session) = Some(Session {
+        let mut session = lock(&self.shared.session);
+        *session = Some(Session {
+            left: expected.limit,
             expected,
             received: Received::default(),
             uploads: HashMap::new(),
-            next_upload: 0,
-            left,
+            first_upload: self.shared.next_upload.load(Ordering::Relaxed),
         });
     }
 
@@ -344,8 +368,7 @@ fn begin(shared: &Shared) -> Answer {
     let Some(session) = session.as_mut() else {
         return plain(StatusCode::NOT_FOUND);
     };
-    let id = session.next_upload;
-    session.next_upload += 1;
+    let id = shared.next_upload.fetch_add(1, Ordering::Relaxed);
     session.uploads.insert(id, Blob::Memory(Vec::new()));
     upload_at(shared, StatusCode::ACCEPTED, id, 0)
 }
@@ -355,7 +378,7 @@ async fn upload(shared: &Shared, id: u64, request: Request<Incoming>) -> Answer 
     let ends = request.method() == Method::PUT;
     let (mut blob, keep) = {
         let mut session = lock(&shared.session);
-        let Some(session) = session.as_mut() else {
+        let Some(session) = session_of(&mut session, id) else {
             return plain(StatusCode::NOT_FOUND);
         };
         let Some(blob) = session.uploads.remove(&id) else {
@@ -371,7 +394,7 @@ async fn upload(shared: &Shared, id: u64, request: Request<Incoming>) -> Answer 
         let Ok(piece) = frame.into_data() else {
             continue;
         };
-        if !allow(shared, piece.len() as u64) {
+        if !allow(shared, id, piece.len() as u64) {
             return plain(StatusCode::PAYLOAD_TOO_LARGE);
         }
         if let Err(error) = blob.add(&piece, keep, &shared.folder) {
@@ -381,7 +404,7 @@ async fn upload(shared: &Shared, id: u64, request: Request<Incoming>) -> Answer 
     }
     let size = blob.size();
     let mut session = lock(&shared.session);
-    let Some(session) = session.as_mut() else {
+    let Some(session) = session_of(&mut session, id) else {
         return plain(StatusCode::NOT_FOUND);
     };
     if !ends {
@@ -398,9 +421,9 @@ async fn upload(shared: &Shared, id: u64, request: Request<Incoming>) -> Answer 
 }
 
 /// Takes bytes off what may still come.
-fn allow(shared: &Shared, bytes: u64) -> bool {
+fn allow(shared: &Shared, upload: u64, bytes: u64) -> bool {
     let mut session = lock(&shared.session);
-    let Some(session) = session.as_mut() else {
+    let Some(session) = session_of(&mut session, upload) else {
         return false;
     };
     match session.left.checked_sub(bytes) {
@@ -470,6 +493,28 @@ mod tests {
         );
         assert_eq!(digest_of("digest=sha256:../../x"), None);
         assert_eq!(digest_of(""), None);
+    }
+
+    #[tokio::test]
+    async fn what_an_ended_push_still_sends_does_not_get_into_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let intake = Intake::listen(0, "s", "i", folder.path()).await.unwrap();
+        let expect = || {
+            intake.expect(Expected {
+                tag: "t".into(),
+                known: HashMap::new(),
+                keep: Keep::All,
+                limit: 10,
+            });
+        };
+        let begin = || begin(&intake.shared).headers()["docker-upload-uuid"].clone();
+        expect();
+        assert_eq!(begin(), "0");
+        assert!(allow(&intake.shared, 0, 9));
+        expect();
+        assert!(!allow(&intake.shared, 0, 1), "it is of no push any more");
+        assert_eq!(begin(), "1");
+        assert!(allow(&intake.shared, 1, 10));
     }
 
     #[test]

@@ -28,6 +28,8 @@ struct Content {
     port: u16,
     /// By digest of the blob.
     blobs: BTreeMap<String, Learnt>,
+    /// Sizes of blobs whose push was ended before its manifest came, which tells what layer each of them is.
+    came: BTreeMap<String, u64>,
     /// Docker's image id to the digest of the manifest that nodes got for it.
     manifests: BTreeMap<String, String>,
 }
@@ -75,6 +77,7 @@ impl Memory {
         if self.content.port != port {
             self.content.port = port;
             self.content.blobs.clear();
+            self.content.came.clear();
         }
     }
 
@@ -96,8 +99,24 @@ impl Memory {
             .any(|learnt| learnt.diff_id == diff_id)
     }
 
+    /// Blobs that came in a push that was ended, with their sizes.
+    pub fn came(&self) -> impl Iterator<Item = (&String, &u64)> {
+        self.content.came.iter()
+    }
+
+    /// Remembers that a blob came, of which it is not known yet what layer it is.
+    pub fn has_come(&mut self, digest: String, size: u64) {
+        if !self.content.blobs.contains_key(&digest) {
+            self.content.came.insert(digest, size);
+        }
+        while self.content.came.len() > MOST {
+            self.content.came.pop_first();
+        }
+    }
+
     /// Remembers a blob.
     pub fn learn(&mut self, digest: &str, learnt: Learnt) {
+        self.content.came.remove(digest);
         self.content.blobs.insert(digest.to_owned(), learnt);
         while self.content.blobs.len() > MOST {
             self.content.blobs.pop_first();
@@ -168,6 +187,8 @@ mod tests {
             },
         );
         memory.arrived("sha256:i", "sha256:m");
+        memory.has_come("sha256:b".to_owned(), 7);
+        memory.has_come("sha256:c".to_owned(), 9);
         memory.save().unwrap();
         let mode = std::fs::metadata(folder.path().join("loader.json"))
             .unwrap()
@@ -182,9 +203,11 @@ mod tests {
             (4321, Some("sha256:m"))
         );
         assert!(again.has_pushed("sha256:d") && !again.has_pushed("sha256:e"));
+        let came = |memory: &Memory| memory.came().map(|(_, size)| *size).collect::<Vec<_>>();
+        assert_eq!(came(&again), [9], "what is learnt has come no more");
         again.set_port(4322);
         assert!(
-            !again.has_pushed("sha256:d"),
+            !again.has_pushed("sha256:d") && came(&again).is_empty(),
             "Docker's memory goes by address"
         );
     }

@@ -21,6 +21,7 @@ mod store;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::holds::Holds;
 use self::image::Image;
 use self::import::{Attempt, Import};
-use self::intake::{Intake, Keep};
+use self::intake::{Intake, Keep, Received};
 use self::memory::Memory;
 use self::oci::Descriptor;
 use self::push::{Pushed, Unpushed};
@@ -63,6 +64,9 @@ pub struct Loader {
 
 /// Docker compresses some 20 MiB a second; what takes longer than `docker save` is not pushed.
 const COMPRESSED_IN_NO_TIME: u64 = 16 << 20;
+
+/// At that speed 10 GiB. What does not come to an end then goes on with the next rest.
+const WARM_WITHIN: Duration = Duration::from_secs(600);
 
 /// An agent that is in the node already starts in a tenth of that; without it, `ctr` takes about as long.
 const AGENT_WITHIN: Duration = Duration::from_secs(2);
@@ -232,6 +236,8 @@ impl Loader {
         let (present, lacking): (Vec<Image>, Vec<Image>) = images
             .into_iter()
             .partition(|image| self.everywhere(&holds, image));
+        // Loaded by an earlier daemon, say.
+        self.note_unknown(&present);
         let mut report = LoadReport {
             present: present.into_iter().map(|image| image.reference).collect(),
             loaded: lacking
@@ -349,11 +355,7 @@ impl Loader {
         };
         let passed = save::pass(&self.docker, &plan.images, &skip, &mut import).await?;
         let bytes = self.finish(plan, import).await?;
-        if lock(&self.no_push).is_none() {
-            let mut unknown = lock(&self.unknown);
-            unknown.retain(|image| !plan.images.iter().any(|new| same_repository(new, image)));
-            unknown.extend(plan.images.iter().cloned());
-        }
+        self.note_unknown(&plan.images);
         Ok(Sent {
             way: Way::Save { why },
             passed,
@@ -411,40 +413,87 @@ impl Loader {
         Ok((unknown > COMPRESSED_IN_NO_TIME).then_some(much))
     }
 
-    /// Lets Docker learn the layers of images that went the slow way, so that the next load is fast.
+    /// Keeps those of the images in mind that have layers that Docker is yet to learn, and no older versions of them.
+    fn note_unknown(&self, images: &[Image]) {
+        if lock(&self.no_push).is_some() {
+            return;
+        }
+        let memory = lock(&self.memory);
+        let known = |diff_id: &String| memory.has_pushed(diff_id);
+        let mut unknown = lock(&self.unknown);
+        unknown.retain(|image| !images.iter().any(|new| same_repository(new, image)));
+        let new = images
+            .iter()
+            .filter(|image| !image.diff_ids.iter().all(known));
+        unknown.extend(new.cloned());
+    }
+
+    /// Lets Docker learn the layers of images that went the slow way, so that the next load is fast. Bytes that came.
     ///
     /// It costs a core for some seconds per 100 MiB, once a layer, so call it when nothing else is to do. A load that
-    /// comes in between ends it; what is left is done by the next call.
-    pub async fn warm(&self, cancel: &CancellationToken) -> Result<()> {
+    /// comes in between ends it. Layers that came by then need not come again, so the next call goes on from there; the
+    /// smallest image is first, so that even a short time brings one to its end.
+    pub async fn warm(&self, cancel: &CancellationToken) -> Result<u64> {
         let token = cancel.child_token();
         *lock(&self.warming) = token.clone();
+        let mut ended = pin!(tokio::time::timeout(WARM_WITHIN, token.cancelled()));
+        let mut bytes = 0;
         loop {
-            let Some(image) = lock(&self.unknown).last().cloned() else {
-                return Ok(());
+            let smallest = lock(&self.unknown)
+                .iter()
+                .min_by_key(|image| image.size)
+                .cloned();
+            let Some(image) = smallest else {
+                return Ok(bytes);
             };
-            let work = async {
-                let intake = self.intake().await?;
-                let known = self.known(&image, |_| true);
-                push::push(&self.docker, &intake, &image, known, Keep::Sizes).await
-            };
-            let pushed = tokio::select! {
-                pushed = work => pushed,
-                () = token.cancelled() => return Ok(()),
+            let pushed = match self.intake().await {
+                Ok(intake) => tokio::select! {
+                    biased;
+                    _ = &mut ended => {
+                        bytes += self.keep_what_came(&intake.take())?;
+                        return Ok(bytes);
+                    }
+                    pushed = self.push_to_learn(&intake, &image) => pushed,
+                },
+                Err(unpushed) => Err(unpushed),
             };
             lock(&self.unknown).retain(|other| *other != image);
             match pushed {
-                Ok(pushed) => self.learn(&image, &pushed),
+                Ok(pushed) => {
+                    bytes += pushed.bytes();
+                    self.learn(&image, &pushed);
+                }
                 Err(Unpushed::Unreachable(why)) => {
                     *lock(&self.no_push) = Some(format!(
                         "Docker cannot reach 127.0.0.1 of this machine ({why})"
                     ));
-                    return Ok(());
+                    return Ok(bytes);
                 }
                 // Gone since, say; the next load of it goes the slow way again.
                 Err(Unpushed::Failed(failure)) => tracing::debug!(%failure, "not warmed"),
             }
             lock(&self.memory).save()?;
         }
+    }
+
+    /// What came once need not come again, even if it is not known yet what layer it is.
+    async fn push_to_learn(&self, intake: &Intake, image: &Image) -> Result<Pushed, Unpushed> {
+        let mut known = self.known(image, |_| true);
+        let came = |(digest, size): (&String, &u64)| (digest.clone(), *size);
+        known.extend(lock(&self.memory).came().map(came));
+        push::push(&self.docker, intake, image, known, Keep::Sizes).await
+    }
+
+    /// Of a push that was ended; its manifest, which tells what layers these are, comes with a later one.
+    fn keep_what_came(&self, received: &Received) -> Result<u64> {
+        let mut memory = lock(&self.memory);
+        let mut bytes = 0;
+        for (digest, size) in received.sizes() {
+            memory.has_come(digest.clone(), size);
+            bytes += size;
+        }
+        memory.save()?;
+        Ok(bytes)
     }
 
     /// The intake, ours alone until the guard is dropped.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -12,10 +13,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::sync::OwnedMutexGuard;
 
 use super::image::{Image, sha256};
 use super::import::Import;
 use super::intake::{Blob, Expected, Intake, Keep, Received};
+use super::lock;
 use super::memory::Learnt;
 use super::oci::{self, Descriptor, Manifest};
 use super::save::Passed;
@@ -114,10 +117,26 @@ pub async fn reachable(docker: &Docker) -> Result<(), String> {
     }
 }
 
-/// The tag that a push needs. Nobody has to wait until it is gone.
+/// The tag that a push needs. Nobody has to wait until it is gone, except for the next one of the same name.
 pub(in crate::cluster) struct Tag {
     docker: Docker,
     reference: String,
+    turn: Option<OwnedMutexGuard<()>>,
+}
+
+type Turns = HashMap<String, Arc<tokio::sync::Mutex<()>>>;
+
+/// By name of a tag, held until it is gone.
+static TURNS: LazyLock<Mutex<Turns>> = LazyLock::new(Mutex::default);
+
+/// Waits until the tag of a name is gone.
+async fn turn(name: &str) -> OwnedMutexGuard<()> {
+    let turn = {
+        let mut turns = lock(&TURNS);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(name.to_owned()).or_default())
+    };
+    turn.lock_owned().await
 }
 
 impl Tag {
@@ -132,10 +151,13 @@ impl Tag {
             .repo(repository)
             .tag(tag)
             .build();
+        let name = format!("{repository}:{tag}");
+        let turn = turn(&name).await;
         docker.tag_image(reference, Some(options)).await?;
         Ok(Tag {
             docker: docker.clone(),
-            reference: format!("{repository}:{tag}"),
+            reference: name,
+            turn: Some(turn),
         })
     }
 }
@@ -143,7 +165,9 @@ impl Tag {
 impl Drop for Tag {
     fn drop(&mut self) {
         let (docker, reference) = (self.docker.clone(), std::mem::take(&mut self.reference));
+        let turn = self.turn.take();
         tokio::spawn(async move {
+            let _until_it_is_gone = turn;
             let options = RemoveImageOptionsBuilder::new().noprune(true).build();
             if let Err(error) = docker.remove_image(&reference, Some(options), None).await {
                 tracing::debug!(%error, "cannot remove the tag of a push");
@@ -220,6 +244,11 @@ fn diff_ids(config: Option<&Blob>) -> Option<Vec<String>> {
 }
 
 impl Pushed {
+    /// Bytes of all blobs that came.
+    pub fn bytes(&self) -> u64 {
+        self.blobs.values().map(Blob::size).sum()
+    }
+
     /// Which blob is which layer, for the next push.
     pub fn learnt<'a>(&'a self, image: &'a Image) -> impl Iterator<Item = (&'a str, Learnt)> {
         self.manifest
@@ -268,5 +297,56 @@ impl Pushed {
         }
         import.place(image, self.descriptor, self.bytes).await?;
         Ok(passed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use hyper::{Response, service::service_fn};
+    use hyper_util::rt::TokioIo;
+
+    use super::*;
+
+    /// An engine that takes its time with what is to be removed; what it did.
+    async fn slow_to_remove() -> (Docker, Arc<Mutex<Vec<String>>>) {
+        let did = Arc::new(Mutex::new(Vec::new()));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap());
+        let doing = Arc::clone(&did);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let doing = Arc::clone(&doing);
+                let service = service_fn(move |request: hyper::Request<_>| {
+                    let doing = Arc::clone(&doing);
+                    async move {
+                        let _: &hyper::body::Incoming = request.body();
+                        if request.method() == hyper::Method::DELETE {
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                        }
+                        lock(&doing).push(request.method().to_string());
+                        Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(
+                            "[]",
+                        ))))
+                    }
+                });
+                let http = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(http.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        let docker = Docker::connect_with_http(&address, 9, bollard::API_DEFAULT_VERSION);
+        (docker.unwrap(), did)
+    }
+
+    #[tokio::test]
+    async fn a_tag_is_made_when_the_one_before_is_gone() {
+        let (docker, did) = slow_to_remove().await;
+        let tag = |name: &'static str| Tag::new(&docker, "app:1", "127.0.0.1:1/images", name);
+        drop(tag("a").await);
+        let _again = tag("a").await;
+        assert_eq!(*lock(&did), ["POST", "DELETE", "POST"]);
+        drop(tag("b").await);
+        let _other = tag("c").await;
+        assert_eq!(lock(&did).len(), 5, "another name need not wait");
     }
 }

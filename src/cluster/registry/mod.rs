@@ -8,7 +8,8 @@ use std::time::Duration;
 
 pub use announced::Announced;
 
-use super::{Flavor, detect, kubeconfig, line_to};
+use super::{Choice, Flavor, detect, kubeconfig, line_to, node};
+use crate::build::Docker;
 use crate::error::{Failure, Result};
 use crate::stack::Stack;
 
@@ -60,13 +61,29 @@ pub fn choose(
 pub async fn known(stack: &Stack) -> Option<Registry> {
     let named = stack.cluster.registry.as_deref();
     let choice = detect::choose(&stack.cluster, &stack.name, &kubeconfig()).ok();
-    let reached = choice.as_ref().is_none_or(|it| it.flavor != Flavor::Other);
+    let reached = match &choice {
+        Some(choice) => is_reached(choice).await,
+        None => true,
+    };
     let asked = choice.filter(|choice| choice.known && (named.is_some() || !reached));
     let announced = match asked {
         Some(choice) => announced(&choice.context).await.ok().flatten(),
         None => None,
     };
     choose(named, reached, announced.as_ref())
+}
+
+/// Whether the nodes are containers of this Docker, as far as is known without a word from the cluster: one that does not
+/// run yet will be, and so is what Docker does not tell of.
+async fn is_reached(choice: &Choice) -> bool {
+    let Flavor::Kind(name) = &choice.flavor else {
+        return choice.flavor != Flavor::Other;
+    };
+    let ask = async { node::of_kind(Docker::connect().await?.api(), name).await };
+    match tokio::time::timeout(PATIENCE, ask).await {
+        Ok(Ok(nodes)) => !choice.known || !nodes.is_empty(),
+        Ok(Err(_)) | Err(_) => true,
+    }
 }
 
 /// What the cluster of a context announces, if it says so soon.
