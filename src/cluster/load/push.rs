@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use super::image::{Image, sha256};
-use super::import::Import;
+use super::import::{Import, Written};
 use super::intake::{Blob, Expected, Intake, Keep, Received};
 use super::memory::Learnt;
 use super::oci::{self, Descriptor, Manifest};
@@ -266,7 +266,15 @@ impl Pushed {
             }
             import.close(size).await?;
         }
-        import.place(image, self.descriptor, self.bytes).await?;
+        let config = self.manifest.config.map(|config| config.digest);
+        let layers = self.manifest.layers.iter();
+        let written = Written {
+            manifest: self.descriptor,
+            bytes: self.bytes,
+            config: config.unwrap_or_default(),
+            layers: layers.map(|one| oci::blob_path(&one.digest)).collect(),
+        };
+        import.place(image, written).await?;
         Ok(passed)
     }
 }
