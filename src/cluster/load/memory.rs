@@ -28,7 +28,7 @@ struct Content {
     port: u16,
     /// By digest of the blob.
     blobs: BTreeMap<String, Learnt>,
-    /// Docker's image id to the digest of the manifest that nodes got for it.
+    /// Docker's image id to the digest by which nodes name what they got for it: its manifest's, or its config's.
     manifests: BTreeMap<String, String>,
 }
 
@@ -104,12 +104,12 @@ impl Memory {
         }
     }
 
-    /// The manifest that the nodes got for an image.
+    /// The digest by which the nodes name what they got for an image.
     pub fn manifest(&self, image_id: &str) -> Option<&str> {
         self.content.manifests.get(image_id).map(String::as_str)
     }
 
-    /// Remembers the manifest that the nodes got for an image.
+    /// Remembers the digest by which the nodes name what they got for an image.
     pub fn arrived(&mut self, image_id: &str, manifest: &str) {
         self.content
             .manifests

@@ -94,8 +94,7 @@ impl Pipe {
                 self.file(oci::LAYOUT.0, Bytes::from_static(oci::LAYOUT.1))
                     .await?;
             }
-            // podman would take names without a registry for `localhost/…`, and an archive with an index for one
-            // whose names are but the tags.
+            // Docker's own archives leave `docker.io` out of names, and podman then calls them `localhost/…`.
             Program::Podman | Program::Docker => {
                 let listed: Vec<Listed> = placed.iter().map(Listed::of).collect();
                 let listed = serde_json::to_vec(&listed).unwrap_or_default();
