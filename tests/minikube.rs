@@ -5,18 +5,19 @@
 mod alone;
 #[path = "common/journey/mod.rs"]
 mod journey;
+#[path = "common/posing.rs"]
+mod posing;
 #[path = "common/profile.rs"]
 mod profile;
 #[path = "common/tls.rs"]
 mod tls;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use journey::{PATIENCE, Run, Stack, containers, docker, free_port, sleeper, web};
 use llmdev::event::Phase;
+use posing::Posing;
 use profile::{Profile, node, runs_on};
 use serde_json::{Value, json};
 
@@ -103,12 +104,16 @@ fn a_profile_that_does_not_answer_is_looked_at() {
     // Status says that it runs: then there is nothing to start.
     stack.kill_daemon();
     profile.put("known", &config.to_string());
-    for state in ["running", "several"] {
+    for (state, cause) in [
+        ("running", "does not answer"),
+        ("several", "does not answer"),
+        ("silent", "did not end within 10 s"),
+    ] {
         profile.put("state", state);
-        stack.up().failed_with(4).saying(&[
-            "does not answer",
-            &format!("minikube status -p {}", profile.name),
-        ]);
+        stack
+            .up()
+            .failed_with(4)
+            .saying(&[cause, &format!("minikube status -p {}", profile.name)]);
         assert_eq!(profile.calls(), ["status"], "{state}");
     }
 }
@@ -342,11 +347,91 @@ fn a_profile_is_used_stopped_and_started_again() {
         .saying(&["has no running profile"]);
     stack.up().went_well();
     assert_eq!(stack.get("web"), "two");
+    takes_whole_images(&mut stack, &profile);
     // It is deleted as a whole.
     stack.kill_daemon();
     profile.minikube("stop");
     stack.run(&["down", "--cluster"]).ends().went_well();
     assert_eq!(containers(&name), "");
+}
+
+/// The same node as one of CRI-O, and as one of several with an engine each: the API server says so, and doubles of the
+/// programs are there.
+fn takes_whole_images(stack: &mut Stack, profile: &Profile) {
+    let name = profile.name.clone();
+    let in_node = |script: &str| docker(&["exec", &name, "sh", "-c", script]);
+    let double = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/whole.sh");
+    for program in ["podman", "docker"] {
+        let path = format!("/usr/local/bin/{program}");
+        docker(&["cp", double, &format!("{name}:{path}")]);
+        in_node(&format!("chmod +x {path}"));
+    }
+    // Only this machine's Docker has it.
+    let upstream = format!("{}:upstream", stack.space);
+    docker(&["tag", "busybox:1", &upstream]);
+    let mut plain = sleeper("plain");
+    plain.container["image"] = json!(upstream);
+    stack.has(plain);
+    runs_on(stack, &json!({"provider": "minikube", "name": name}));
+
+    let config = stack.path("kind-kubeconfig").display().to_string();
+    let mut old = stack.row("web").image.unwrap();
+    for (runtime, program, state, calls, others) in [
+        (
+            posing::CRI_O,
+            "podman",
+            "running",
+            &[][..],
+            &[&*upstream][..],
+        ),
+        (
+            posing::DOCKER,
+            "docker",
+            "several",
+            &["docker-env --shell none"],
+            &[],
+        ),
+    ] {
+        stack.kill_daemon();
+        profile.calls();
+        let cluster = Posing::of(&["--kubeconfig", &config], runtime);
+        profile.leads_to(cluster.config());
+        profile.is(state);
+        stack.write("web/index.html", program);
+        let why = format!("`{program} load` in the nodes takes whole images only");
+        println!("{}", stack.up().went_well().saying(&[&why]));
+        assert_eq!(profile.calls(), calls);
+        assert_eq!(stack.get("web"), program);
+        let new = stack.row("web").image.unwrap();
+        // Only what the node has not got, each once.
+        let loaded = in_node("sort /run/loaded && rm /run/loaded");
+        let mut expected: Vec<String> = others
+            .iter()
+            .map(|other| format!("{program} docker.io/library/{other}"))
+            .collect();
+        expected.push(format!("{program} {new}"));
+        assert_eq!(loaded.lines().collect::<Vec<_>>(), expected);
+        println!("{}", stack.run(&["doctor"]).ends().saying(&[&why]));
+        // Until then its last container has it.
+        let gone = format!("{old}  Docker, {name}");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let pruned = stack.run(&["prune", "--keep", "1"]).ends().went_well();
+            if pruned.out.contains(&gone) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{pruned}");
+        }
+        let tag = |image: &str| image.rsplit_once(':').unwrap().1.to_owned();
+        let held = in_node("crictl images");
+        assert!(
+            held.contains(&tag(&new)) && !held.contains(&tag(&old)),
+            "{held}"
+        );
+        old = new;
+    }
+    stack.kill_daemon();
+    docker(&["rmi", &upstream]);
 }
 
 /// A Docker engine of its own, which listens with TLS as that of a profile of the docker runtime does.
@@ -486,85 +571,14 @@ impl Drop for Engine {
     }
 }
 
-/// The test cluster's API server, but for the runtime that its nodes say they have.
-struct OfDocker {
-    proxy: Child,
-    port: u16,
-}
-
-impl OfDocker {
-    fn new() -> OfDocker {
-        let mut proxy = Command::new("kubectl")
-            .args(["--context", &journey::context(), "proxy", "--port", "0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = String::new();
-        let out = proxy.stdout.take().unwrap();
-        BufReader::new(out).read_line(&mut said).unwrap();
-        let server = said.rsplit(' ').next().unwrap().trim().to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let server = TcpStream::connect(&server).unwrap();
-                let (mut asks, mut asked) =
-                    (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || std::io::copy(&mut asks, &mut asked));
-                std::thread::spawn(move || pass_on(server, client));
-            }
-        });
-        OfDocker { proxy, port }
-    }
-
-    fn config(&self) -> Value {
-        let server = format!("http://127.0.0.1:{}", self.port);
-        json!({
-            "apiVersion": "v1", "kind": "Config",
-            "clusters": [{"cluster": {"server": server}}], "contexts": [{"context": {}}], "users": [{"user": {}}],
-        })
-    }
-}
-
-impl Drop for OfDocker {
-    fn drop(&mut self) {
-        let _ = self.proxy.kill();
-        let _ = self.proxy.wait();
-    }
-}
-
-/// Both are of one length, so that the answers' heads stay true.
-const RUNTIME: (&[u8; 13], &[u8; 13]) = (b"containerd://", b"docker://29.0");
-
-fn pass_on(mut server: TcpStream, mut client: TcpStream) {
-    let (from, to) = RUNTIME;
-    let (mut held, mut piece) = (Vec::new(), vec![0; 1 << 16]);
-    while let Ok(read @ 1..) = server.read(&mut piece) {
-        held.extend_from_slice(&piece[..read]);
-        while let Some(at) = held.windows(from.len()).position(|part| part == from) {
-            held[at..at + to.len()].copy_from_slice(to);
-        }
-        // What may be its beginning waits for the rest.
-        let begun = (1..from.len())
-            .rev()
-            .find(|&some| held.ends_with(&from[..some]));
-        let rest = held.split_off(held.len() - begun.unwrap_or(0));
-        if client.write_all(&held).is_err() {
-            break;
-        }
-        held = rest;
-    }
-    let _ = client.write_all(&held);
-    let _ = client.shutdown(std::net::Shutdown::Both);
-}
-
 #[test]
 fn a_profile_of_the_docker_runtime_builds_in_its_own_engine() {
     let Some(engine) = Engine::start() else {
         return;
     };
     let mut stack = Stack::new();
-    let (cluster, name) = (OfDocker::new(), stack.space.clone());
+    let cluster = Posing::of(&["--context", &journey::context()], posing::DOCKER);
+    let name = stack.space.clone();
     let profile = Profile::with(&mut stack, &name, "running", cluster.config());
     profile.put("engine", &engine.env());
     // No kubelet here has that engine, so there are no pods.
@@ -615,21 +629,6 @@ fn a_profile_of_the_docker_runtime_builds_in_its_own_engine() {
     );
     stack.down().went_well();
     assert_eq!(stack.objects(), Vec::<String>::new());
-}
-
-/// `minikube docker-env` is refused there: each node has an engine.
-#[test]
-fn several_nodes_of_the_docker_runtime_are_refused() {
-    let mut stack = Stack::new();
-    let (cluster, name) = (OfDocker::new(), stack.space.clone());
-    let profile = Profile::with(&mut stack, &name, "several", cluster.config());
-    stack.has(web("web"));
-    runs_on(&stack, &json!({"provider": "minikube", "name": name}));
-    stack
-        .up()
-        .failed_with(4)
-        .saying(&["it has several nodes", "containerRuntime: containerd"]);
-    assert_eq!(profile.calls(), ["docker-env --shell none"]);
 }
 
 /// Neither in the engine of the environment nor in the node.

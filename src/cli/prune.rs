@@ -8,7 +8,7 @@ use super::{Global, json, print};
 use crate::build::Planner;
 use crate::cluster::load::Loader;
 use crate::cluster::registry;
-use crate::cluster::supply::{Supply, Way};
+use crate::cluster::supply::Supply;
 use crate::engine::prepare;
 use crate::error::Result;
 use crate::prune::{self, KEEP, Pruned, Wish};
@@ -78,7 +78,7 @@ fn text(pruned: &Pruned) -> Result<()> {
 /// Into the nodes, if the stack's cluster is there and has images of its own. One that is not has none, and no pods that
 /// use any.
 fn loader(supply: &Supply, state: &State) -> Option<Loader> {
-    let nodes = supply.nodes.as_ref()?;
-    let there = matches!(supply.way, Way::Load) && nodes.iter().any(|node| node.running);
-    there.then(|| Loader::new(supply.docker.api(), nodes, &state.dir))
+    let mut nodes = supply.nodes.iter().flatten();
+    let runs = nodes.any(|node| node.running);
+    supply.loader(&state.dir).filter(|_| runs)
 }

@@ -13,6 +13,8 @@ pub enum Runtime {
     Containerd,
     /// A Docker engine, whose images are its own: containerd is there too, and the kubelet does not use it.
     Docker,
+    /// CRI-O, which has its images where podman has them.
+    CriO,
     /// Anything else, by its name.
     Other(String),
 }
@@ -54,6 +56,7 @@ impl Runtime {
         Some(match name {
             "containerd" => Runtime::Containerd,
             "docker" => Runtime::Docker,
+            "cri-o" => Runtime::CriO,
             other => Runtime::Other(other.to_owned()),
         })
     }
@@ -68,7 +71,8 @@ mod tests {
         for (version, runtime) in [
             ("containerd://2.3.1", Some(Runtime::Containerd)),
             ("docker://29.0.1", Some(Runtime::Docker)),
-            ("cri-o://1.36.0", Some(Runtime::Other("cri-o".into()))),
+            ("cri-o://1.36.0", Some(Runtime::CriO)),
+            ("rkt://1.30.0", Some(Runtime::Other("rkt".into()))),
             ("", None),
         ] {
             assert_eq!(Runtime::parse(version), runtime, "{version}");

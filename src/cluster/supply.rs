@@ -1,5 +1,9 @@
 //! Where images are built for a cluster, and how they get from there to its nodes.
 
+use std::path::Path;
+
+use super::load::Loader;
+use super::load::program::Program;
 use super::minikube::Address;
 use super::node::{self, Node};
 use super::runtime::Runtime;
@@ -24,8 +28,8 @@ pub struct Supply {
 pub enum Way {
     /// They are there: the node runs containers with that very engine.
     None,
-    /// They are loaded into [`Supply::nodes`].
-    Load,
+    /// They are loaded into [`Supply::nodes`], by this program in them.
+    Load(Program),
     /// They do not: the nodes are no containers of that engine, or there is another reason.
     Closed(Option<Failure>),
 }
@@ -41,16 +45,23 @@ impl Supply {
         };
         let supply = Supply::by_flavor(&cluster.choice, docker);
         let (supply, runtime) = futures::try_join!(supply, Runtime::of(&cluster.client))?;
-        let nodes = supply.nodes;
-        let (docker, way) = match runtime {
-            Runtime::Docker => (Address::of(profile).await?.connect().await?, Way::None),
-            Runtime::Containerd if nodes.is_some() => (supply.docker, Way::Load),
-            runtime => {
-                let why = unreached(&cluster.choice, profile, &runtime);
-                (supply.docker, Way::Closed(Some(why)))
-            }
+        let engine = match runtime {
+            Runtime::Docker => Address::of(profile).await?,
+            _ => None,
         };
-        Ok(Supply { docker, nodes, way })
+        if let Some(engine) = engine {
+            let (docker, way) = (engine.connect().await?, Way::None);
+            return Ok(Supply {
+                docker,
+                way,
+                ..supply
+            });
+        }
+        let way = match Program::of(&runtime) {
+            Some(program) if supply.nodes.is_some() => Way::Load(program),
+            _ => Way::Closed(Some(unreached(&cluster.choice, profile, &runtime))),
+        };
+        Ok(Supply { way, ..supply })
     }
 
     /// That of a stack's cluster as it is now. One that does not run has this machine's engine.
@@ -72,11 +83,21 @@ impl Supply {
         let nodes = node::of(docker.api(), &choice.flavor).await?;
         let nodes = nodes.filter(|nodes| !nodes.is_empty());
         let way = match nodes {
-            Some(_) => Way::Load,
+            Some(_) => Way::Load(Program::Ctr),
             None => Way::Closed(None),
         };
         let docker = docker.clone();
         Ok(Supply { docker, nodes, way })
+    }
+
+    /// What loads images into the nodes, where they have to be. `folder` is the stack's state folder.
+    pub fn loader(&self, folder: &Path) -> Option<Loader> {
+        match (&self.way, &self.nodes) {
+            (Way::Load(program), Some(nodes)) => {
+                Some(Loader::new(self.docker.api(), nodes, folder).by(*program))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -99,7 +120,7 @@ fn unreached(choice: &Choice, profile: &str, runtime: &Runtime) -> Failure {
         ),
     };
     failure.remedy(format!(
-        "a profile of the driver docker and the runtime docker or containerd: `minikube delete -p {profile}`, \
-         then `cluster: {{ driver: docker, containerRuntime: containerd }}` in stack.yaml"
+        "a profile of the driver docker: `minikube delete -p {profile}`, then `cluster: {{ driver: docker }}` in \
+         stack.yaml"
     ))
 }

@@ -40,7 +40,7 @@ pub(super) async fn check(stack: Option<&Stack>) -> Vec<Check> {
         (Some(registry), _) => through(&registry, &supply.docker).await,
         _ if in_place => Check::good("images", "built in the nodes' own Docker"),
         (None, Some(nodes)) => {
-            let tried = push::reachable(supply.docker.api()).await;
+            let tried = by_layers(&supply).await;
             into_nodes(nodes, tried, theirs.and_then(Announced::registry))
         }
         (None, None) if builds => {
@@ -58,6 +58,17 @@ async fn through(registry: &Registry, docker: &Docker) -> Check {
     }
 }
 
+/// Whether the nodes can be sent single layers, or why not.
+async fn by_layers(supply: &Supply) -> Result<(), String> {
+    if let Way::Load(program) = supply.way
+        && let Some(why) = program.only_whole()
+    {
+        return Err(why);
+    }
+    let reached = push::reachable(supply.docker.api()).await;
+    reached.map_err(|why| format!("Docker does not reach 127.0.0.1 of this machine ({why})"))
+}
+
 fn into_nodes(nodes: usize, tried: Result<(), String>, beside: Option<Registry>) -> Check {
     let (verdict, way) = match tried {
         Ok(()) => (
@@ -66,9 +77,7 @@ fn into_nodes(nodes: usize, tried: Result<(), String>, beside: Option<Registry>)
         ),
         Err(why) => (
             Verdict::Warning,
-            format!(
-                "by `docker save`, which is slower: Docker does not reach 127.0.0.1 of this machine ({why})"
-            ),
+            format!("by `docker save`, which is slower: {why}"),
         ),
     };
     let nodes = match nodes {
@@ -101,6 +110,6 @@ mod tests {
         };
         insta::assert_snapshot!(said(1, Ok(()), None), @"Good put into 1 node layer by layer, only what is lacking");
         insta::assert_snapshot!(said(3, Ok(()), Some(registry)), @"Good put into 3 nodes layer by layer, only what is lacking; `cluster.registry: localhost:5001` would push to the one that the cluster announces");
-        insta::assert_snapshot!(said(0, Err("connection refused"), None), @"Warning put into the nodes that are yet to be made by `docker save`, which is slower: Docker does not reach 127.0.0.1 of this machine (connection refused)");
+        insta::assert_snapshot!(said(0, Err("Docker does not come here"), None), @"Warning put into the nodes that are yet to be made by `docker save`, which is slower: Docker does not come here");
     }
 }

@@ -103,14 +103,13 @@ impl World {
             Announced::ask(&client),
             Supply::of(&cluster, &host)
         );
-        let Supply { docker, nodes, way } = supply?;
-        let (loader, agents, dialer) = match &nodes {
+        let supply = supply?;
+        let (loader, agents, dialer) = match &supply.nodes {
             Some(nodes) => {
                 let agents = Arc::new(agents(host.api(), nodes)?);
                 start_agents(&agents, nodes, &end);
-                let loader = matches!(way, Way::Load).then(|| {
-                    Loader::new(docker.api(), nodes, &state.dir).with_agents(Arc::clone(&agents))
-                });
+                let loader = supply.loader(&state.dir);
+                let loader = loader.map(|loader| loader.with_agents(Arc::clone(&agents)));
                 let dialer = Dialer::Near(near(Arc::clone(&agents)), client.clone());
                 (loader, Some(agents), dialer)
             }
@@ -123,14 +122,14 @@ impl World {
         let keeper = Keeper::start(means, views.clone(), state.synced(), said);
         let forwards = Forwards::new(keeper.views.clone(), dialer, changed, end.clone());
         Ok(World {
-            docker,
+            docker: supply.docker,
             cluster,
             applier,
             views,
             forwards,
             loader,
             agents,
-            way,
+            way: supply.way,
             keeper,
             images: tokio::sync::RwLock::default(),
             said_way: AtomicBool::new(false),

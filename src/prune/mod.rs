@@ -50,13 +50,22 @@ pub struct Gone {
 }
 
 /// What went from one place.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sum {
     /// References.
     pub images: usize,
-    /// Bytes of the layers that went with them.
-    pub bytes: u64,
+    /// Bytes of the layers that went with them; none where that is not known.
+    pub bytes: Option<u64>,
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Sum {
+            images: 0,
+            bytes: Some(0),
+        }
+    }
 }
 
 /// What a prune did, or would do, as `llmdev prune -o json` prints it. Stable.
@@ -134,7 +143,7 @@ pub async fn prune(
         let gone = docker::remove(docker.api(), &in_docker, wish.dry_run, cancel).await?;
         pruned.docker = Sum {
             images: gone.references.len(),
-            bytes: gone.bytes,
+            bytes: Some(gone.bytes),
         };
         pruned.cached = gone.cached;
         for reference in gone.references {
@@ -180,13 +189,10 @@ impl Pruned {
                     ui::size(bytes)
                 ),
             };
-            (sum.images > 0).then(|| {
-                format!(
-                    "{} from {place} ({} {freed}{cache})",
-                    sum.images,
-                    ui::size(sum.bytes)
-                )
-            })
+            let room = sum.bytes.map_or_else(String::new, |bytes| {
+                format!(" ({} {freed}{cache})", ui::size(bytes))
+            });
+            (sum.images > 0).then(|| format!("{} from {place}{room}", sum.images))
         };
         let places = [
             place(&self.docker, "Docker", self.cached),
@@ -216,16 +222,18 @@ mod tests {
             removed: vec![gone("a"), gone("b")],
             docker: Sum {
                 images: 2,
-                bytes: 0,
+                bytes: Some(0),
             },
             cached: 3 << 30,
             nodes: Sum {
                 images: 1,
-                bytes: 5 << 20,
+                bytes: Some(5 << 20),
             },
             ..Pruned::default()
         };
         insta::assert_snapshot!(pruned.line(), @"removed old images: 2 from Docker (0 B freed; its build cache keeps 3.0 GiB until `docker builder prune`), 1 from the nodes (5 MiB freed)");
+        pruned.nodes.bytes = None;
+        insta::assert_snapshot!(pruned.line(), @"removed old images: 2 from Docker (0 B freed; its build cache keeps 3.0 GiB until `docker builder prune`), 1 from the nodes");
         (pruned.dry_run, pruned.cached, pruned.nodes) = (true, 0, Sum::default());
         insta::assert_snapshot!(pruned.line(), @"would remove old images: 2 from Docker (0 B to be freed)");
         assert_eq!(Pruned::default().line(), "no old images to remove");

@@ -45,13 +45,19 @@ impl Profile {
         fs::set_permissions(profile.path("minikube"), executable).unwrap();
         profile.put("name", name);
         profile.put("calls", "");
-        profile.put("kubeconfig", &as_minikube_writes(config, name).to_string());
+        profile.leads_to(config);
         let path = std::env::var("PATH").unwrap();
         stack.with_env("PATH", format!("{}:{path}", profile.path("").display()));
         let known = profile.path("known").display().to_string();
         stack.with_env("KUBECONFIG", known);
         profile.is(state);
         profile
+    }
+
+    /// Its API server is that of a kubeconfig, which has one context.
+    pub fn leads_to(&self, config: Value) {
+        let config = as_minikube_writes(config, &self.name);
+        self.put("kubeconfig", &config.to_string());
     }
 
     /// Puts the profile into a state, and the kubeconfig likewise.

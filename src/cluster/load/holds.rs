@@ -8,32 +8,22 @@ use futures::stream;
 use tokio_util::sync::CancellationToken;
 
 use super::image::Image;
+use super::program::Program;
 use crate::cluster::agent::Agent;
-use crate::cluster::containerd::{Containerd, Refused, SNAPSHOTTER};
+use crate::cluster::containerd::{Containerd, Refused};
 use crate::cluster::node::Node;
 use crate::error::{Failure, Result};
 
 /// What a node holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holds {
-    /// Digest of the manifest by reference. The kubelet's own references `sha256:<config>` are among them.
+    /// Digest of the manifest by reference, or of the config where images are kept whole. The kubelet's own references
+    /// `sha256:<config>` are among them.
     pub tags: HashMap<String, String>,
     /// Chain IDs of unpacked layers.
     pub chains: HashSet<String>,
-}
-
-const LIST: &str = r#"
-ctr -n k8s.io images ls 2>/tmp/llmdev-ask.$$ & images=$!
-layers=$(ctr -n k8s.io snapshots --snapshotter "$s" ls) || exit 1
-wait $images || { cat /tmp/llmdev-ask.$$ >&2; rm -f /tmp/llmdev-ask.$$; exit 1; }
-rm -f /tmp/llmdev-ask.$$
-echo "layers"
-echo "$layers"
-"#;
-
-/// A script for the node that does something with the snapshotter `$s`, and then prints what the node holds.
-pub(super) fn script(first: &str) -> String {
-    format!("s=$({SNAPSHOTTER})\n{first}\n{LIST}")
+    /// Whether what has a name is there with all its layers; then they are not listed.
+    pub whole: bool,
 }
 
 impl Holds {
@@ -42,6 +32,7 @@ impl Holds {
         docker: &Docker,
         node: &Node,
         agent: Option<Arc<Agent>>,
+        program: Program,
         cancel: &CancellationToken,
     ) -> Result<Holds> {
         let containerd = match agent {
@@ -51,29 +42,38 @@ impl Holds {
         match containerd {
             Some(containerd) => Holds::of(&containerd)
                 .await
-                .map_err(|refused| unanswered(node, [refused.message()].into_iter())),
-            None => Holds::by_command(docker, node, cancel).await,
+                .map_err(|refused| unanswered(node, program, [refused.message()].into_iter())),
+            None => Holds::by_command(docker, node, program, cancel).await,
         }
     }
 
     /// What containerd says.
     pub(super) async fn of(containerd: &Containerd) -> Result<Holds, Refused> {
         let (tags, chains) = futures::try_join!(containerd.references(), containerd.chains())?;
-        Ok(Holds { tags, chains })
+        Ok(Holds {
+            tags,
+            chains,
+            whole: false,
+        })
     }
 
-    async fn by_command(docker: &Docker, node: &Node, cancel: &CancellationToken) -> Result<Holds> {
-        let argv = ["sh", "-c", &script("")];
+    async fn by_command(
+        docker: &Docker,
+        node: &Node,
+        program: Program,
+        cancel: &CancellationToken,
+    ) -> Result<Holds> {
+        let argv = ["sh", "-c", &program.list()];
         let output = node.exec(docker, &argv, stream::empty(), cancel).await?;
         if output.code != 0 {
             let said = String::from_utf8_lossy(&output.stderr);
             let lines = said.lines().filter(|line| !line.contains("level=warning"));
-            return Err(unanswered(node, lines));
+            return Err(unanswered(node, program, lines));
         }
-        Ok(Holds::parse(&String::from_utf8_lossy(&output.stdout)))
+        Ok(program.parse(&String::from_utf8_lossy(&output.stdout)))
     }
 
-    /// Reads what [`script`] prints.
+    /// Reads what `ctr` prints.
     pub(super) fn parse(text: &str) -> Holds {
         let mut holds = Holds::default();
         let mut in_layers = false;
@@ -97,20 +97,25 @@ impl Holds {
 
     /// Whether a container could be made of this very image now.
     ///
-    /// `manifest` is the digest under which an earlier load of the same image was seen to arrive.
-    pub fn has(&self, image: &Image, manifest: Option<&str>) -> bool {
+    /// `arrived` is the digest under which an earlier load of the same image was seen to arrive.
+    pub fn has(&self, image: &Image, arrived: Option<&str>) -> bool {
         let Some(tagged) = self.tags.get(&image.name) else {
             return false;
         };
-        let same = manifest == Some(tagged) || self.tags.get(&image.id) == Some(tagged);
-        same && image.top().is_none_or(|top| self.chains.contains(top))
+        let same = arrived == Some(tagged) || self.tags.get(&image.id) == Some(tagged);
+        same && self.has_layers(image)
+    }
+
+    /// Whether all layers of an image are there that has a name.
+    pub fn has_layers(&self, image: &Image) -> bool {
+        self.whole || image.top().is_none_or(|top| self.chains.contains(top))
     }
 }
 
-fn unanswered<'a>(node: &Node, said: impl Iterator<Item = &'a str>) -> Failure {
+fn unanswered<'a>(node: &Node, program: Program, said: impl Iterator<Item = &'a str>) -> Failure {
     Failure::environment(format!("cannot ask node {} for its images", node.name))
         .detail(said)
-        .remedy("is containerd running in the node? `docker exec NODE systemctl status containerd`")
+        .remedy(program.remedy())
 }
 
 #[cfg(test)]

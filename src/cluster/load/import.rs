@@ -1,4 +1,4 @@
-//! One stream of images into the containerd of all nodes at once.
+//! One stream of images into all nodes at once.
 
 use std::sync::Arc;
 
@@ -6,10 +6,11 @@ use bollard::Docker;
 use bytes::Bytes;
 use futures::future::try_join_all;
 
-use super::ctr::Ctr;
 use super::holds::Holds;
 use super::image::Image;
 use super::oci::Descriptor;
+use super::pipe::Pipe;
+use super::program::Program;
 use super::store::Store;
 use crate::cluster::agent::Agent;
 use crate::cluster::node::Node;
@@ -24,9 +25,22 @@ pub enum Attempt {
     Second,
 }
 
+/// What an image came to in the stream, once its config and the layers that the nodes lack are there.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// What names its manifest.
+    pub manifest: Descriptor,
+    /// The manifest.
+    pub bytes: Bytes,
+    /// The digest of its config.
+    pub config: String,
+    /// The paths of its layers, lowest first.
+    pub layers: Vec<String>,
+}
+
 enum Target {
     Store(Store),
-    Ctr(Ctr),
+    Pipe(Pipe),
 }
 
 impl Target {
@@ -34,6 +48,7 @@ impl Target {
         docker: &Docker,
         node: &Node,
         agent: Option<Arc<Agent>>,
+        program: Program,
         attempt: Attempt,
     ) -> Result<Target> {
         let containerd = match agent.filter(|_| attempt == Attempt::First) {
@@ -42,7 +57,9 @@ impl Target {
         };
         match containerd {
             Some(containerd) => Store::start(node, &containerd).await.map(Target::Store),
-            None => Ctr::start(docker, node, attempt).await.map(Target::Ctr),
+            None => Pipe::start(docker, node, program, attempt)
+                .await
+                .map(Target::Pipe),
         }
     }
 
@@ -52,7 +69,7 @@ impl Target {
                 store.open(path, size);
                 Ok(())
             }
-            Target::Ctr(ctr) => ctr.open(path, size).await,
+            Target::Pipe(pipe) => pipe.open(path, size).await,
         }
     }
 
@@ -62,31 +79,31 @@ impl Target {
                 store.write(bytes).await;
                 Ok(())
             }
-            Target::Ctr(ctr) => ctr.write(bytes).await,
+            Target::Pipe(pipe) => pipe.write(bytes).await,
         }
     }
 
     async fn close(&mut self, size: u64) -> Result<()> {
         match self {
             Target::Store(store) => store.close().await,
-            Target::Ctr(ctr) => ctr.close(size).await,
+            Target::Pipe(pipe) => pipe.close(size).await,
         }
     }
 
-    async fn place(&mut self, image: &Image, manifest: Descriptor, bytes: Bytes) -> Result<()> {
+    async fn place(&mut self, image: &Image, written: Written) -> Result<()> {
         match self {
             Target::Store(store) => {
-                store.place(image, manifest, bytes);
+                store.place(image, written.manifest, written.bytes);
                 Ok(())
             }
-            Target::Ctr(ctr) => ctr.place(&image.name, manifest, bytes).await,
+            Target::Pipe(pipe) => pipe.place(&image.name, written).await,
         }
     }
 
     async fn finish(self) -> Result<Holds> {
         match self {
             Target::Store(store) => store.finish().await,
-            Target::Ctr(ctr) => ctr.finish().await,
+            Target::Pipe(pipe) => pipe.finish().await,
         }
     }
 }
@@ -94,23 +111,26 @@ impl Target {
 /// An import that is under way. Dropped, it ends in the nodes as well, and leaves no image behind.
 pub struct Import {
     targets: Vec<Target>,
-    placed: Vec<(String, Descriptor)>,
+    program: Program,
+    placed: Vec<(String, String)>,
     /// Bytes written to each node so far.
     pub bytes: u64,
 }
 
 impl Import {
-    /// Begins in each of the nodes, which may have an agent.
+    /// Begins in each of the nodes, which may have an agent, and have the program.
     pub async fn start(
         docker: &Docker,
         nodes: Vec<(&Node, Option<Arc<Agent>>)>,
+        program: Program,
         attempt: Attempt,
     ) -> Result<Import> {
         let started = nodes
             .into_iter()
-            .map(|(node, agent)| Target::start(docker, node, agent, attempt));
+            .map(|(node, agent)| Target::start(docker, node, agent, program, attempt));
         Ok(Import {
             targets: try_join_all(started).await?,
+            program,
             placed: Vec::new(),
             bytes: 0,
         })
@@ -149,21 +169,24 @@ impl Import {
         self.close(size).await
     }
 
-    /// Says that an image's reference shall point to this manifest. Its config and the layers that the nodes lack were
-    /// written before.
-    pub async fn place(&mut self, image: &Image, manifest: Descriptor, bytes: Bytes) -> Result<()> {
-        self.bytes += bytes.len() as u64;
+    /// Says that an image's reference shall point to what was written of it.
+    pub async fn place(&mut self, image: &Image, written: Written) -> Result<()> {
+        self.bytes += written.bytes.len() as u64;
         let placed = self
             .targets
             .iter_mut()
-            .map(|target| target.place(image, manifest.clone(), bytes.clone()));
+            .map(|target| target.place(image, written.clone()));
         try_join_all(placed).await?;
-        self.placed.push((image.name.clone(), manifest));
+        let digest = match self.program {
+            Program::Ctr => written.manifest.digest,
+            Program::Podman | Program::Docker => written.config,
+        };
+        self.placed.push((image.name.clone(), digest));
         Ok(())
     }
 
-    /// Ends it; the answer is what each node holds after it, and which digests were meant.
-    pub async fn finish(self) -> Result<(Vec<Holds>, Vec<(String, Descriptor)>)> {
+    /// Ends it; the answer is what each node holds after it, and which digest was meant for each reference.
+    pub async fn finish(self) -> Result<(Vec<Holds>, Vec<(String, String)>)> {
         let ends = self.targets.into_iter().map(Target::finish);
         Ok((try_join_all(ends).await?, self.placed))
     }

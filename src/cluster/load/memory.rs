@@ -30,7 +30,7 @@ struct Content {
     blobs: BTreeMap<String, Learnt>,
     /// Sizes of blobs whose push was ended before its manifest came, which tells what layer each of them is.
     came: BTreeMap<String, u64>,
-    /// Docker's image id to the digest of the manifest that nodes got for it.
+    /// Docker's image id to the digest by which nodes name what they got for it: its manifest's, or its config's.
     manifests: BTreeMap<String, String>,
 }
 
@@ -123,12 +123,12 @@ impl Memory {
         }
     }
 
-    /// The manifest that the nodes got for an image.
+    /// The digest by which the nodes name what they got for an image.
     pub fn manifest(&self, image_id: &str) -> Option<&str> {
         self.content.manifests.get(image_id).map(String::as_str)
     }
 
-    /// Remembers the manifest that the nodes got for an image.
+    /// Remembers the digest by which the nodes name what they got for an image.
     pub fn arrived(&mut self, image_id: &str, manifest: &str) {
         self.content
             .manifests

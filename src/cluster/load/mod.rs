@@ -4,9 +4,9 @@
 //! blobs away once they are unpacked. An import that leaves such layers out ([`oci`]) takes as long as its new layers.
 //! Out of Docker there are two ways: [`save`] always writes whole images, [`push`] sends to the daemon's own
 //! [`intake`] what that says it lacks, but Docker has to compress a layer the first time. So an image with much that
-//! Docker never pushed goes the first way, and [`Loader::warm`] lets Docker learn it when there is time.
+//! Docker never pushed goes the first way, and [`Loader::warm`] lets Docker learn it when there is time. Nodes whose
+//! [`Program`] takes whole images only get them the first way always.
 
-mod ctr;
 pub mod holds;
 pub mod image;
 pub mod import;
@@ -14,6 +14,8 @@ pub mod intake;
 pub mod layers;
 pub mod memory;
 pub mod oci;
+mod pipe;
+pub mod program;
 pub mod prune;
 pub mod push;
 pub mod save;
@@ -35,7 +37,7 @@ use self::image::Image;
 use self::import::{Attempt, Import};
 use self::intake::{Intake, Keep, Received};
 use self::memory::Memory;
-use self::oci::Descriptor;
+use self::program::Program;
 use self::push::{Pushed, Unpushed};
 use self::save::Passed;
 use super::agent::{Agent, Agents};
@@ -46,6 +48,7 @@ use crate::error::{Failure, Result};
 pub struct Loader {
     docker: Docker,
     nodes: Vec<Node>,
+    program: Program,
     agents: Option<Arc<Agents>>,
     memory: Mutex<Memory>,
     /// What the nodes held when they were last asked, in the order of `nodes`.
@@ -144,6 +147,7 @@ impl Loader {
         Loader {
             docker: docker.clone(),
             nodes: nodes.iter().filter(|node| node.running).cloned().collect(),
+            program: Program::Ctr,
             agents: None,
             memory: Mutex::new(Memory::open(folder)),
             seen: Mutex::new(None),
@@ -156,6 +160,13 @@ impl Loader {
         }
     }
 
+    /// Into nodes whose images another program than `ctr` has.
+    pub fn by(mut self, program: Program) -> Loader {
+        self.program = program;
+        self.no_push = Mutex::new(program.only_whole());
+        self
+    }
+
     /// Uses agents, by which containerd can be asked directly. It does not wait long for one to start.
     pub fn with_agents(mut self, agents: Arc<Agents>) -> Loader {
         self.agents = Some(agents);
@@ -163,14 +174,18 @@ impl Loader {
     }
 
     async fn agent(&self, node: &Node) -> Option<Arc<Agent>> {
-        let started = self.agents.as_ref()?.on(&node.name);
+        let agents = self
+            .agents
+            .as_ref()
+            .filter(|_| self.program == Program::Ctr)?;
+        let started = agents.on(&node.name);
         tokio::time::timeout(AGENT_WITHIN, started).await.ok()?.ok()
     }
 
     async fn import(&self, attempt: Attempt) -> Result<Import> {
         let agents = join_all(self.nodes.iter().map(|node| self.agent(node))).await;
         let nodes = self.nodes.iter().zip(agents).collect();
-        Import::start(&self.docker, nodes, attempt).await
+        Import::start(&self.docker, nodes, self.program, attempt).await
     }
 
     /// Loads images that Docker has into all nodes, and verifies that they arrived.
@@ -258,6 +273,8 @@ impl Loader {
                 .await
             {
                 Ok(sent) => sent,
+                // Nothing was left out that a second try could send.
+                Err(failure) if self.program.only_whole().is_some() => return Err(failure),
                 Err(failure) => {
                     report.retried = Some(failure.line());
                     *lock(&self.seen) = None;
@@ -304,7 +321,7 @@ impl Loader {
             .nodes
             .iter()
             .zip(agents)
-            .map(|(node, agent)| Holds::ask(&self.docker, node, agent, cancel));
+            .map(|(node, agent)| Holds::ask(&self.docker, node, agent, self.program, cancel));
         let holds = try_join_all(all).await?;
         *lock(&self.seen) = Some(holds.clone());
         *asked = Some(begun);
@@ -539,12 +556,12 @@ impl Loader {
         }
     }
 
-    /// Ends the import and verifies it: each node must resolve each reference to the manifest that was meant, and have
-    /// the image's layers unpacked.
+    /// Ends the import and verifies it: each node must resolve each reference to the digest that was meant, and have the
+    /// image's layers.
     async fn finish(&self, plan: &Plan, import: Import) -> Result<u64> {
         let bytes = import.bytes;
         let (holds, placed) = import.finish().await?;
-        let meant: HashMap<&String, &Descriptor> = placed.iter().map(|(n, d)| (n, d)).collect();
+        let meant: HashMap<&String, &String> = placed.iter().map(|(n, d)| (n, d)).collect();
         for (node, held) in self.nodes.iter().zip(&holds) {
             for image in &plan.images {
                 arrived(node, held, image, meant.get(&image.name).copied())?;
@@ -552,8 +569,8 @@ impl Loader {
         }
         let mut memory = lock(&self.memory);
         for image in &plan.images {
-            if let Some(manifest) = meant.get(&image.name) {
-                memory.arrived(&image.id, &manifest.digest);
+            if let Some(digest) = meant.get(&image.name) {
+                memory.arrived(&image.id, digest);
             }
         }
         memory.save()?;
@@ -563,7 +580,7 @@ impl Loader {
     }
 }
 
-fn arrived(node: &Node, held: &Holds, image: &Image, meant: Option<&Descriptor>) -> Result<()> {
+fn arrived(node: &Node, held: &Holds, image: &Image, meant: Option<&String>) -> Result<()> {
     let failed = |why: &str| {
         Failure::failed(format!(
             "image {} did not arrive in node {}",
@@ -572,10 +589,10 @@ fn arrived(node: &Node, held: &Holds, image: &Image, meant: Option<&Descriptor>)
         .cause(why)
     };
     let tagged = held.tags.get(&image.name);
-    if tagged.is_none() || tagged != meant.map(|manifest| &manifest.digest) {
+    if tagged.is_none() || tagged != meant {
         return Err(failed("the node has another image of that name, or none"));
     }
-    if image.top().is_some_and(|top| !held.chains.contains(top)) {
+    if !held.has_layers(image) {
         return Err(failed("its layers are not all unpacked"));
     }
     Ok(())

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Loader;
 use super::layers::{self, Layer, Layers};
+use super::program::Program;
 use crate::cluster::node::Node;
 use crate::error::{Failure, Result};
 
@@ -38,8 +39,8 @@ pub struct NodeImage {
 pub struct Removed {
     /// The references that are gone.
     pub images: Vec<NodeImage>,
-    /// Bytes of the layers that are gone with them, in all nodes.
-    pub bytes: u64,
+    /// Bytes of the layers that are gone with them, in all nodes; none when the nodes do not tell.
+    pub bytes: Option<u64>,
 }
 
 /// The room in a node for images.
@@ -116,10 +117,23 @@ struct Status {
     id: String,
 }
 
-/// Images, containers and what is known of each image, with [`APART`] in between. An image may go between being listed
-/// and being looked at: what is said of the others is good all the same.
-const LIST: &str = "crictl images -o json && printf '\\036' && crictl ps -a -o json && printf '\\036' && \
-    { crictl inspecti -o json $(crictl images -q | sort -u) || true; }";
+/// What podman and Docker say of an image.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedWhole {
+    id: String,
+    #[serde(default)]
+    created: String,
+}
+
+/// Images, containers and what is known of each image, with [`APART`] in between.
+fn list(program: Program) -> String {
+    let apart = "printf '\\036'";
+    let inspect = program.inspect();
+    format!(
+        "crictl images -o json && {apart} && crictl ps -a -o json && {apart} && {{ {inspect} || true; }}"
+    )
+}
 
 /// No JSON has it.
 const APART: char = '\u{1e}';
@@ -187,7 +201,7 @@ impl Loader {
 
     /// All images that a node has names for.
     async fn images(&self, node: &Node, cancel: &CancellationToken) -> Result<Vec<NodeImage>> {
-        let text = self.ask_node(node, LIST, cancel).await?;
+        let text = self.ask_node(node, &list(self.program), cancel).await?;
         parse(&node.name, &text).ok_or_else(|| {
             Failure::failed(format!(
                 "what crictl says in node {} is not understood",
@@ -208,6 +222,17 @@ impl Loader {
         dry_run: bool,
         cancel: &CancellationToken,
     ) -> Result<Removed> {
+        let unused = || images.iter().filter(|image| !image.used).cloned().collect();
+        if self.program.only_whole().is_some() {
+            let images = match dry_run {
+                true => unused(),
+                false => self.remove(images, cancel).await?,
+            };
+            return Ok(Removed {
+                images,
+                bytes: None,
+            });
+        }
         let nodes = self
             .nodes
             .iter()
@@ -231,7 +256,7 @@ impl Loader {
             before.push((held, free));
         }
         let images = if dry_run {
-            images.iter().filter(|image| !image.used).cloned().collect()
+            unused()
         } else {
             self.remove(images, cancel).await?
         };
@@ -243,7 +268,10 @@ impl Loader {
             }
             bytes += layers::bytes(&before.layers, free.iter());
         }
-        Ok(Removed { images, bytes })
+        Ok(Removed {
+            images,
+            bytes: Some(bytes),
+        })
     }
 
     /// The layers of a node once these are gone; with those that stay, since somebody else has come to use them.
@@ -290,7 +318,7 @@ impl Loader {
             };
             let mut script = "true".to_owned();
             if !tags.is_empty() {
-                script += &format!(" && ctr -n k8s.io images rm {}", quoted(&tags));
+                script += &format!(" && {} {}", self.program.untag(), quoted(&tags));
             }
             if !whole.is_empty() {
                 script += &format!(" && crictl rmi {}", quoted(&whole));
@@ -305,7 +333,8 @@ impl Loader {
 
     /// The room for images in each node.
     pub async fn disks(&self, cancel: &CancellationToken) -> Result<Vec<Disk>> {
-        let script = "df -B1 --output=size,avail /var/lib/containerd | tail -n 1";
+        let folder = self.program.folder();
+        let script = &format!("df -B1 --output=size,avail {folder} | tail -n 1");
         let disks = self.nodes.iter().map(|node| async move {
             let text = self.ask_node(node, script, cancel).await?;
             let mut numbers = text.split_whitespace().filter_map(|word| word.parse().ok());
@@ -366,25 +395,19 @@ fn parse(node: &str, text: &str) -> Option<Vec<NodeImage>> {
         .containers
         .iter()
         .flat_map(|container| [container.image_ref.as_str(), container.image.image.as_str()])
+        .map(bare)
         .collect();
-    let inspected: Vec<Inspected> = match details.starts_with('[') {
-        true => serde_json::from_str(details).unwrap_or_default(),
-        false => serde_json::from_str(details).into_iter().collect(),
-    };
-    let inspected: HashMap<String, Info> = inspected
-        .into_iter()
-        .map(|inspected| (inspected.status.id, inspected.info))
-        .collect();
+    let inspected = inspected(details);
     let mut found = Vec::new();
     for image in &images.images {
-        let info = inspected.get(&image.id);
+        let info = inspected.get(bare(&image.id));
         for reference in &image.repo_tags {
             found.push(NodeImage {
                 node: node.to_owned(),
                 reference: reference.clone(),
                 id: image.id.clone(),
                 size: image.size.parse().unwrap_or_default(),
-                used: used.contains(image.id.as_str()) || used.contains(reference.as_str()),
+                used: used.contains(bare(&image.id)) || used.contains(reference.as_str()),
                 created: info
                     .and_then(|info| info.image_spec.created.parse::<DateTime<Utc>>().ok())
                     .map_or(0, |created| created.timestamp()),
@@ -393,6 +416,33 @@ fn parse(node: &str, text: &str) -> Option<Vec<NodeImage>> {
         }
     }
     Some(found)
+}
+
+/// An id without what names its algorithm, which CRI-O and podman leave out.
+fn bare(id: &str) -> &str {
+    id.strip_prefix("sha256:").unwrap_or(id)
+}
+
+/// By id. crictl prints one image by itself, and several as a list.
+fn inspected(details: &str) -> HashMap<String, Info> {
+    let by_crictl = |image: Inspected| (bare(&image.status.id).to_owned(), image.info);
+    if !details.starts_with('[') {
+        let one = serde_json::from_str(details).map(by_crictl);
+        return one.into_iter().collect();
+    }
+    if let Ok(images) = serde_json::from_str::<Vec<Inspected>>(details) {
+        return images.into_iter().map(by_crictl).collect();
+    }
+    let by_program = |image: InspectedWhole| {
+        let created = image.created;
+        let info = Info {
+            image_spec: ImageSpec { created },
+            ..Info::default()
+        };
+        (bare(&image.id).to_owned(), info)
+    };
+    let images: Vec<InspectedWhole> = serde_json::from_str(details).unwrap_or_default();
+    images.into_iter().map(by_program).collect()
 }
 
 fn parse_layers(text: &str) -> Held {
@@ -487,6 +537,19 @@ mod tests {
         let held = parse_layers(&String::from_utf8(said.stdout).unwrap());
         let layers: Vec<_> = held.layers.iter().map(|(k, l)| (&k[..], l.size)).collect();
         assert_eq!(layers, [("a", 7)]);
+    }
+
+    #[test]
+    fn what_podman_says_beside_crictl_is_understood() {
+        let text = r#"
+            {"images": [
+                {"id": "aa", "repoTags": ["llmdev.local/s/web:1"], "size": "10"},
+                {"id": "bb", "repoTags": ["llmdev.local/s/web:2"], "size": "20"}]}
+            ~{"containers": [{"imageRef": "sha256:bb", "image": {"image": "llmdev.local/s/web:3"}}]}
+            ~[{"Id": "aa", "Created": "1970-01-01T00:01:00.5Z", "RootFS": {}}, {"Id": "sha256:bb"}]"#;
+        let now = parse("n", &text.replace('~', "\u{1e}")).unwrap();
+        let said: Vec<_> = now.iter().map(|i| (i.created, i.used)).collect();
+        assert_eq!(said, [(60, false), (0, true)]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::OwnedMutexGuard;
 
 use super::image::{Image, sha256};
-use super::import::Import;
+use super::import::{Import, Written};
 use super::intake::{Blob, Expected, Intake, Keep, Received};
 use super::lock;
 use super::memory::Learnt;
@@ -295,7 +295,15 @@ impl Pushed {
             }
             import.close(size).await?;
         }
-        import.place(image, self.descriptor, self.bytes).await?;
+        let config = self.manifest.config.map(|config| config.digest);
+        let layers = self.manifest.layers.iter();
+        let written = Written {
+            manifest: self.descriptor,
+            bytes: self.bytes,
+            config: config.unwrap_or_default(),
+            layers: layers.map(|one| oci::blob_path(&one.digest)).collect(),
+        };
+        import.place(image, written).await?;
         Ok(passed)
     }
 }

@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt};
 use serde::Deserialize;
 
 use super::image::{Image, normalized, sha256};
-use super::import::Import;
+use super::import::{Import, Written};
 use super::oci::{self, Descriptor};
 use crate::error::{Failure, Result};
 
@@ -134,8 +134,16 @@ pub async fn pass(
             .file(&oci::blob_path(&sha256(config)), config.clone())
             .await?;
         let digest = sha256(&manifest);
-        let descriptor = Descriptor::new(oci::MANIFEST, &digest, manifest.len() as u64);
-        import.place(image, descriptor, manifest.into()).await?;
+        let layers = saved.layers.iter();
+        let written = Written {
+            manifest: Descriptor::new(oci::MANIFEST, &digest, manifest.len() as u64),
+            bytes: manifest.into(),
+            config: sha256(config),
+            layers: layers
+                .map(|path| shortened(links.get(path).unwrap_or(path)))
+                .collect(),
+        };
+        import.place(image, written).await?;
     }
     Ok(passed)
 }

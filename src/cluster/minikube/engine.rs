@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::program::{Said, ask};
+use super::program::{Said, look};
 use crate::build::Docker;
 use crate::error::{Failure, Result};
+
+/// What minikube ends with when it is asked for the engine of several nodes.
+const SEVERAL: i32 = 81;
 
 /// Where a profile's engine listens, with TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -20,11 +23,11 @@ pub struct Address {
 }
 
 impl Address {
-    /// Asks minikube.
+    /// Asks minikube. None: the profile has several nodes, each with an engine of its own.
     ///
     /// # Errors
-    /// When it does not tell: the profile is stopped, or has several nodes, each with an engine of its own.
-    pub async fn of(profile: &str) -> Result<Address> {
+    /// When it does not tell: the profile is stopped, say.
+    pub async fn of(profile: &str) -> Result<Option<Address>> {
         // Only the shell `none` is answered in JSON.
         let arguments = [
             "docker-env",
@@ -35,7 +38,7 @@ impl Address {
             "--output",
             "json",
         ];
-        Address::read(&ask(&arguments, &mut |_| {}).await?, profile)
+        Address::read(&look(&arguments, profile).await?, profile)
     }
 
     /// Connects to the engine.
@@ -46,25 +49,23 @@ impl Address {
         Docker::connect_tls(&self.host, &self.certificates).await
     }
 
-    fn read(said: &Said, profile: &str) -> Result<Address> {
+    fn read(said: &Said, profile: &str) -> Result<Option<Address>> {
         if let Ok(address) = serde_json::from_str(&said.out) {
-            return Ok(address);
+            return Ok(Some(address));
         }
         // For a shell to evaluate: `false exit code 83`.
         let code = said.out.trim().strip_prefix("false exit code ");
         let code = code.and_then(|code| code.parse().ok()).or(said.code);
         let what = format!("minikube does not say where the engine of the profile {profile} is");
         Err(match code {
-            Some(81) => Failure::environment(what)
-                .cause("it has several nodes, each with an engine of its own")
-                .remedy("`cluster: { containerRuntime: containerd }` in stack.yaml, in a new profile; or one node"),
+            Some(SEVERAL) => return Ok(None),
             Some(83) => Failure::environment(what)
                 .cause("the profile is stopped")
                 .remedy("llmdev up"),
             Some(85) => Failure::environment(what).cause("there is no such profile"),
-            _ => said
-                .failure(what)
-                .remedy(format!("minikube docker-env -p {profile} --shell none -o json")),
+            _ => said.failure(what).remedy(format!(
+                "minikube docker-env -p {profile} --shell none -o json"
+            )),
         })
     }
 }
@@ -86,15 +87,12 @@ mod tests {
             host: "tcp://192.168.58.2:2376".into(),
             certificates: "/home/me/.minikube/certs".into(),
         };
-        assert_eq!(Address::read(&said(0, out), "dev").unwrap(), address);
+        assert_eq!(Address::read(&said(0, out), "dev").unwrap(), Some(address));
+        let several = said(81, "false exit code 81\n");
+        assert_eq!(Address::read(&several, "dev").unwrap(), None);
         for (code, out, cause) in [
             (83, "false exit code 83\n", "the profile is stopped"),
             (85, "false exit code 85\n", "there is no such profile"),
-            (
-                81,
-                "false exit code 81\n",
-                "it has several nodes, each with an engine of its own",
-            ),
             // Whoever pipes it sees no other code than 0.
             (0, "false exit code 83\n", "the profile is stopped"),
             (14, "", "minikube ended with 14"),

@@ -12,7 +12,7 @@ mod status;
 pub use engine::Address;
 
 use self::events::Trouble;
-use self::program::ask;
+use self::program::{ask, look};
 use self::status::Profile;
 use super::create::run;
 use super::{Choice, created, not_there};
@@ -90,11 +90,8 @@ pub async fn delete(profile: &str) -> Result<()> {
 }
 
 async fn status(profile: &str) -> Result<Profile> {
-    let said = ask(
-        &["status", "--profile", profile, "--output", "json"],
-        &mut |_| {},
-    )
-    .await?;
+    let arguments = ["status", "--profile", profile, "--output", "json"];
+    let said = look(&arguments, profile).await?;
     Profile::read(&said).ok_or_else(|| {
         said.failure(format!(
             "minikube does not say how the profile {profile} is"

@@ -1,6 +1,7 @@
 //! Runs of the program.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
@@ -20,6 +21,32 @@ pub struct Said {
 
 /// Lines of a failed run that are shown.
 const SHOWN: usize = 12;
+
+/// What it only looks up it tells within a second, on a machine with nothing to spare within three.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// [`ask`] for what changes nothing.
+///
+/// # Errors
+/// When it is not installed, or does not answer within 10 s: it waits for Docker or for a node, and for minutes.
+pub async fn look(arguments: &[&str], profile: &str) -> Result<Said> {
+    let mut nothing = |_: &str| {};
+    let asked = tokio::time::timeout(AT_ONCE, ask(arguments, &mut nothing)).await;
+    asked.unwrap_or_else(|_| {
+        let command = arguments[0];
+        Err(Failure::environment(format!(
+            "minikube does not answer for the profile {profile}"
+        ))
+        .cause(format!(
+            "`minikube {command} -p {profile}` did not end within {} s",
+            AT_ONCE.as_secs()
+        ))
+        .remedy(format!(
+            "`minikube {command} -p {profile} --alsologtostderr` shows what it waits for; \
+                     `minikube stop -p {profile}` and `llmdev up` start a node anew that hangs"
+        )))
+    })
+}
 
 /// Runs minikube to its end; `each` gets the lines of its standard output as they come.
 ///
