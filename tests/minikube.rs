@@ -329,7 +329,7 @@ fn a_profile_is_used_stopped_and_started_again() {
         ["status", "start --keep-context", "status"]
     );
     assert_eq!(stack.daemon(), daemon);
-    assert_eq!(stack.get("web"), "one");
+    stack.until_it_says("web", "one");
     let image = stack.row("web").image;
     stack.write("web/index.html", "two");
     stack.until_service("web", "is built anew", |row| {
@@ -346,7 +346,7 @@ fn a_profile_is_used_stopped_and_started_again() {
         .failed_with(4)
         .saying(&["has no running profile"]);
     stack.up().went_well();
-    assert_eq!(stack.get("web"), "two");
+    stack.until_it_says("web", "two");
     takes_whole_images(&mut stack, &profile);
     // It is deleted as a whole.
     stack.kill_daemon();

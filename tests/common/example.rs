@@ -16,6 +16,9 @@ use crate::journey::{self, Ended, PATIENCE, Run, Stack, free_port, get, kubectl}
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
+/// How long `up` may take where its images are yet to be built, with all that they are built of.
+const FROM_NOTHING: Duration = Duration::from_secs(900);
+
 /// What Kubernetes itself puts into each namespace.
 const KUBERNETES_OWN: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
 
@@ -90,7 +93,8 @@ impl Example {
 
     /// `up`, until all are ready.
     pub fn comes_up(&self) {
-        println!("{}", self.stack.up().went_well());
+        let up = self.stack.run(&["up"]).ends_within(FROM_NOTHING);
+        println!("{}", up.went_well());
         let status = self.stack.status();
         assert!(is_well(&status), "{status:#?}");
     }

@@ -217,18 +217,15 @@ impl Live {
 
     /// A field of the service's newest pod that is not going.
     pub fn pod(&self, service: &str, field: &str) -> String {
-        let all = self.kubectl(&["get", "pods", "-l", &format!("app={service}"), "-o", "json"]);
-        let all: Value = serde_json::from_str(&all).unwrap();
-        let pods = all["items"].as_array().unwrap().iter();
-        let pod = pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        let pod = pod
-            .max_by_key(|pod| {
-                pod["metadata"]["creationTimestamp"]
-                    .as_str()
-                    .unwrap()
-                    .to_owned()
-            })
-            .unwrap();
+        let list = ["get", "pods", "-l", &format!("app={service}"), "-o", "json"];
+        // On a busy machine one pod may be going before the next one is made.
+        let pod = until("pod", || {
+            let mut all: Value = serde_json::from_str(&self.kubectl(&list)).unwrap();
+            let pods = all["items"].as_array_mut().unwrap().drain(..);
+            let pods = pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+            let made = |pod: &Value| pod["metadata"]["creationTimestamp"].to_string();
+            pods.max_by_key(made)
+        });
         let value = pod.pointer(field).unwrap_or(&Value::Null);
         value
             .as_str()

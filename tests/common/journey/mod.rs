@@ -217,6 +217,18 @@ impl Stack {
         get(self.port(service)).unwrap_or_else(|error| panic!("{service} does not answer: {error}"))
     }
 
+    /// Waits until a service answers with a page: after a restart of its node it may be called ready before it is.
+    pub fn until_it_says(&self, service: &str, page: &str) {
+        let (port, deadline) = (self.port(service), Instant::now() + PATIENCE);
+        loop {
+            match get(port) {
+                Ok(said) if said == page => return,
+                other => assert!(Instant::now() < deadline, "{service} says {other:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// kubectl in the stack's namespace.
     pub fn kubectl(&self, words: &[&str]) -> String {
         kubectl(&[&["--namespace", &self.space], words].concat())

@@ -90,13 +90,18 @@ impl Run {
     }
 
     /// Waits for its end.
-    pub fn ends(mut self) -> Ended {
+    pub fn ends(self) -> Ended {
+        self.ends_within(PATIENCE)
+    }
+
+    /// Waits for its end, and so long at the most.
+    pub fn ends_within(mut self, patience: Duration) -> Ended {
         let began = Instant::now();
         let (mut said, mut out) = (std::mem::take(&mut self.heard), Vec::new());
         for (receiver, lines) in [(&self.said, &mut said), (&self.out, &mut out)] {
             loop {
                 match receiver
-                    .recv_timeout((began + PATIENCE).saturating_duration_since(Instant::now()))
+                    .recv_timeout((began + patience).saturating_duration_since(Instant::now()))
                 {
                     Ok(line) => lines.push(line),
                     Err(RecvTimeoutError::Disconnected) => break,
