@@ -366,6 +366,9 @@ fn takes_whole_images(stack: &mut Stack, profile: &Profile) {
         docker(&["cp", double, &format!("{name}:{path}")]);
         in_node(&format!("chmod +x {path}"));
     }
+    let mut old = stack.row("web").image.unwrap();
+    // Else it would load by containerd what is new in the stack.
+    stack.kill_daemon();
     // Only this machine's Docker has it.
     let upstream = format!("{}:upstream", stack.space);
     docker(&["tag", "busybox:1", &upstream]);
@@ -375,7 +378,6 @@ fn takes_whole_images(stack: &mut Stack, profile: &Profile) {
     runs_on(stack, &json!({"provider": "minikube", "name": name}));
 
     let config = stack.path("kind-kubeconfig").display().to_string();
-    let mut old = stack.row("web").image.unwrap();
     for (runtime, program, state, calls, others) in [
         (
             posing::CRI_O,
