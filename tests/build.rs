@@ -367,20 +367,22 @@ async fn dockerignore_is_read_as_docker_reads_it() {
         let plan = bench.plan();
         built(&docker, &plan).await;
         let theirs = format!("llmdev.local/{}/theirs:1", bench.stack.name);
-        // A present-day command needs buildx for BuildKit, and may lack it.
-        let by = |buildkit: &str| {
-            Command::new("docker")
+        let by = |docker: &str| {
+            Command::new(docker)
                 .args(["build", "-q", "-t", &theirs, "."])
                 .current_dir(bench.path("app"))
-                .env("DOCKER_BUILDKIT", buildkit)
+                .env("DOCKER_BUILDKIT", "1")
                 .output()
-                .unwrap()
         };
-        let mut theirs_built = by("1");
-        if String::from_utf8_lossy(&theirs_built.stderr).contains("buildx component is missing") {
-            theirs_built = by("0");
+        let mut output = by("docker").unwrap();
+        // A present-day command needs buildx for BuildKit, and may lack it; Debian's does not.
+        if String::from_utf8_lossy(&output.stderr).contains("buildx component is missing") {
+            let Ok(debians) = by("/usr/bin/docker") else {
+                return println!("skipped: there is no `docker build` with BuildKit");
+            };
+            output = debians;
         }
-        assert!(theirs_built.status.success(), "{theirs_built:?}");
+        assert!(output.status.success(), "{output:?}");
         let list = ["sh", "-c", "cd /app && find . | sort"];
         assert_eq!(run(&plan.reference, &list), run(&theirs, &list), "{ignore}");
     }

@@ -66,14 +66,13 @@ impl Program {
         }
     }
 
-    /// Prints as JSON what is known of each image. One may go meanwhile: what is said of the others is good all the same.
-    pub(super) fn inspect(self) -> String {
+    /// Prints as JSON what is known of images, whose ids follow. One may go meanwhile: what is said of the others is good
+    /// all the same.
+    pub(super) fn inspect(self) -> &'static str {
         match self {
-            Program::Ctr => "crictl inspecti -o json $(crictl images -q | sort -u)".to_owned(),
-            Program::Podman | Program::Docker => {
-                let name = self.name();
-                format!("{name} image inspect $({name} images -q | sort -u)")
-            }
+            Program::Ctr => "crictl inspecti -o json",
+            Program::Podman => "podman image inspect",
+            Program::Docker => "docker image inspect",
         }
     }
 

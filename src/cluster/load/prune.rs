@@ -126,13 +126,32 @@ struct InspectedWhole {
     created: String,
 }
 
-/// Images, containers and what is known of each image, with [`APART`] in between.
-fn list(program: Program) -> String {
+/// Images, containers and what is known of images, with [`APART`] in between. `below`: only what is known of those whose
+/// names begin with one of these, since a node may have hundreds; none: of all.
+fn list(program: Program, below: Option<&[String]>) -> String {
     let apart = "printf '\\036'";
+    let ids = match below {
+        None => "crictl images -q | sort -u".to_owned(),
+        Some([]) => "true".to_owned(),
+        Some(prefixes) => {
+            let ours = prefixes
+                .iter()
+                .map(|it| format!("index($1, \"{it}\") == 1"));
+            let ours = ours.collect::<Vec<_>>().join(" || ");
+            format!("crictl images --no-trunc | awk '{ours} {{ print $3 }}' | sort -u")
+        }
+    };
     let inspect = program.inspect();
     format!(
-        "crictl images -o json && {apart} && crictl ps -a -o json && {apart} && {{ {inspect} || true; }}"
+        "crictl images -o json && {apart} && crictl ps -a -o json && {apart} && \
+         {{ ids=$({ids}); [ -z \"$ids\" ] || {inspect} $ids || true; }}"
     )
+}
+
+/// As words of a shell.
+fn quoted(words: &[String]) -> String {
+    let words: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
+    words.join(" ")
 }
 
 /// No JSON has it.
@@ -169,7 +188,7 @@ impl Loader {
         repositories: &[String],
         cancel: &CancellationToken,
     ) -> Result<Vec<NodeImage>> {
-        self.find(cancel, |repository| {
+        self.find(repositories, cancel, |repository| {
             repositories.iter().any(|wanted| wanted == repository)
         })
         .await
@@ -182,15 +201,17 @@ impl Loader {
         cancel: &CancellationToken,
     ) -> Result<Vec<NodeImage>> {
         let ours = |repository: &str| prefixes.iter().any(|it| repository.starts_with(it));
-        self.find(cancel, ours).await
+        self.find(prefixes, cancel, ours).await
     }
 
     async fn find(
         &self,
+        below: &[String],
         cancel: &CancellationToken,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Vec<NodeImage>> {
-        let lists = self.nodes.iter().map(|node| self.images(node, cancel));
+        let nodes = self.nodes.iter();
+        let lists = nodes.map(|node| self.images(node, Some(below), cancel));
         let mut found: Vec<NodeImage> = try_join_all(lists).await?.into_iter().flatten().collect();
         found.retain(|image| {
             let parts = image.reference.rsplit_once(':');
@@ -199,9 +220,15 @@ impl Loader {
         Ok(found)
     }
 
-    /// All images that a node has names for.
-    async fn images(&self, node: &Node, cancel: &CancellationToken) -> Result<Vec<NodeImage>> {
-        let text = self.ask_node(node, &list(self.program), cancel).await?;
+    /// All images that a node has names for. When they were made, and their layers, are told of those `below` only.
+    async fn images(
+        &self,
+        node: &Node,
+        below: Option<&[String]>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<NodeImage>> {
+        let list = list(self.program, below);
+        let text = self.ask_node(node, &list, cancel).await?;
         parse(&node.name, &text).ok_or_else(|| {
             Failure::failed(format!(
                 "what crictl says in node {} is not understood",
@@ -241,7 +268,7 @@ impl Loader {
         let mut before = Vec::new();
         for node in &nodes {
             let (held, now) =
-                futures::try_join!(self.held(node, cancel), self.images(node, cancel))?;
+                futures::try_join!(self.held(node, cancel), self.images(node, None, cancel))?;
             let goes = |image: &&NodeImage| {
                 !image.used && images.iter().any(|i| i.reference == image.reference)
             };
@@ -307,15 +334,8 @@ impl Loader {
             if here.is_empty() {
                 continue;
             }
-            let now = self.images(node, cancel).await?;
+            let now = self.images(node, Some(&[]), cancel).await?;
             let (whole, tags, removed) = plan(&here, &now);
-            let quoted = |words: &[String]| {
-                words
-                    .iter()
-                    .map(|word| format!("'{word}'"))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            };
             let mut script = "true".to_owned();
             if !tags.is_empty() {
                 script += &format!(" && {} {}", self.program.untag(), quoted(&tags));
