@@ -367,20 +367,15 @@ async fn dockerignore_is_read_as_docker_reads_it() {
         let plan = bench.plan();
         built(&docker, &plan).await;
         let theirs = format!("llmdev.local/{}/theirs:1", bench.stack.name);
-        let by = |docker: &str| {
-            Command::new(docker)
-                .args(["build", "-q", "-t", &theirs, "."])
-                .current_dir(bench.path("app"))
-                .env("DOCKER_BUILDKIT", "1")
-                .output()
-        };
-        let mut output = by("docker").unwrap();
-        // A present-day command needs buildx for BuildKit, and may lack it; Debian's does not.
+        let output = Command::new("docker")
+            .args(["build", "-q", "-t", &theirs, "."])
+            .current_dir(bench.path("app"))
+            .env("DOCKER_BUILDKIT", "1")
+            .output()
+            .unwrap();
+        // The builder that it has without buildx reads some patterns in another way. The present-day Docker's has it.
         if String::from_utf8_lossy(&output.stderr).contains("buildx component is missing") {
-            let Ok(debians) = by("/usr/bin/docker") else {
-                return println!("skipped: there is no `docker build` with BuildKit");
-            };
-            output = debians;
+            return println!("skipped: this Docker's command has no BuildKit");
         }
         assert!(output.status.success(), "{output:?}");
         let list = ["sh", "-c", "cd /app && find . | sort"];
