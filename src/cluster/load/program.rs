@@ -17,6 +17,9 @@ pub enum Program {
     Docker,
 }
 
+/// By itself it gives up after 2 s, which a busy node may take.
+pub(super) const CRICTL: &str = "crictl --timeout 60s";
+
 const CTR_LIST: &str = r#"
 ctr -n k8s.io images ls 2>/tmp/llmdev-ask.$$ & images=$!
 layers=$(ctr -n k8s.io snapshots --snapshotter "$s" ls) || exit 1
@@ -68,11 +71,10 @@ impl Program {
 
     /// Prints as JSON what is known of images, whose ids follow. One may go meanwhile: what is said of the others is good
     /// all the same.
-    pub(super) fn inspect(self) -> &'static str {
+    pub(super) fn inspect(self) -> String {
         match self {
-            Program::Ctr => "crictl inspecti -o json",
-            Program::Podman => "podman image inspect",
-            Program::Docker => "docker image inspect",
+            Program::Ctr => format!("{CRICTL} inspecti -o json"),
+            Program::Podman | Program::Docker => format!("{} image inspect", self.name()),
         }
     }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Loader;
 use super::layers::{self, Layer, Layers};
-use super::program::Program;
+use super::program::{CRICTL, Program};
 use crate::cluster::node::Node;
 use crate::error::{Failure, Result};
 
@@ -131,19 +131,19 @@ struct InspectedWhole {
 fn list(program: Program, below: Option<&[String]>) -> String {
     let apart = "printf '\\036'";
     let ids = match below {
-        None => "crictl images -q | sort -u".to_owned(),
+        None => format!("{CRICTL} images -q | sort -u"),
         Some([]) => "true".to_owned(),
         Some(prefixes) => {
             let ours = prefixes
                 .iter()
                 .map(|it| format!("index($1, \"{it}\") == 1"));
             let ours = ours.collect::<Vec<_>>().join(" || ");
-            format!("crictl images --no-trunc | awk '{ours} {{ print $3 }}' | sort -u")
+            format!("{CRICTL} images --no-trunc | awk '{ours} {{ print $3 }}' | sort -u")
         }
     };
     let inspect = program.inspect();
     format!(
-        "crictl images -o json && {apart} && crictl ps -a -o json && {apart} && \
+        "{CRICTL} images -o json && {apart} && {CRICTL} ps -a -o json && {apart} && \
          {{ ids=$({ids}); [ -z \"$ids\" ] || {inspect} $ids || true; }}"
     )
 }
@@ -341,7 +341,7 @@ impl Loader {
                 script += &format!(" && {} {}", self.program.untag(), quoted(&tags));
             }
             if !whole.is_empty() {
-                script += &format!(" && crictl rmi {}", quoted(&whole));
+                script += &format!(" && {CRICTL} rmi {}", quoted(&whole));
             }
             self.ask_node(node, &script, cancel).await?;
             gone.extend(removed);
