@@ -26,7 +26,7 @@ use crate::stack::{ClusterSpec, Provider};
 /// How long the API server may take to answer the first question.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 /// How long a cluster that was started just now may take to answer for good.
-const SETTLED: Duration = Duration::from_secs(180);
+const SETTLED: Duration = Duration::from_secs(90);
 /// Between two questions to it.
 const PAUSE: Duration = Duration::from_millis(250);
 
