@@ -1,5 +1,7 @@
 //! A cluster of several nodes that llmdev makes, uses and takes away.
 
+#[path = "common/alone.rs"]
+mod alone;
 #[path = "common/journey/mod.rs"]
 mod journey;
 
@@ -24,6 +26,7 @@ impl Drop for Cluster {
 
 #[test]
 fn a_cluster_of_several_nodes_is_made_used_and_taken_away() {
+    let _addresses = alone::together(alone::ADDRESSES);
     let image = std::env::var("LLMDEV_TEST_NODE_IMAGE").unwrap_or_else(|_| {
         let node = format!("{}-control-plane", context().trim_start_matches("kind-"));
         let image = docker(&["inspect", "--format", "{{.Config.Image}}", &node]);

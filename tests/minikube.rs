@@ -288,6 +288,7 @@ impl Drop for LookAlike {
 
 #[test]
 fn a_profile_is_used_stopped_and_started_again() {
+    let _same_address = alone::alone(alone::ADDRESSES);
     let mut stack = Stack::new();
     let (_alike, name, config) = LookAlike::new(&stack);
     let profile = Profile::with(&mut stack, &name, "missing", config);

@@ -1,12 +1,14 @@
 //! A registry as kind's page on local registries sets one up: a container that Docker publishes on this machine, and the
 //! nodes' containerd told where it is.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
 use llmdev::cluster::node::Node;
 use serde_json::{Value, json};
 
+use crate::alone;
 use crate::common::live::{free_port, get, until};
 use crate::common::node::{context, run, run_with, unique};
 
@@ -22,6 +24,7 @@ pub struct Registry {
     name: String,
     port: u16,
     nodes: Vec<Node>,
+    _addresses: File,
 }
 
 impl Registry {
@@ -36,6 +39,7 @@ impl Registry {
             name: name.clone(),
             port,
             nodes: nodes.to_vec(),
+            _addresses: alone::together(alone::ADDRESSES),
         };
         run("docker", &[&start[..], options, &["registry:3"]].concat());
         let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
