@@ -1,5 +1,4 @@
-//! A container's last lines, read where its node keeps them: by the API server and the kubelet they take five times as
-//! long.
+//! A container's last lines, read where its node keeps them, without the API server and the kubelet on the way.
 
 use std::time::Duration;
 
