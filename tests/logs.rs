@@ -256,19 +256,25 @@ async fn a_run_before_the_last_one_is_read_too() {
         })
         .await;
     assert_eq!(texts(&all(&space, query()).await), ["second run"]);
-    assert_eq!(
-        texts(
-            &all(
-                &space,
-                LogQuery {
-                    previous: true,
-                    ..query()
-                }
-            )
-            .await
-        ),
-        ["first run"]
-    );
+    let previous = LogQuery {
+        previous: true,
+        ..query()
+    };
+    assert_eq!(texts(&all(&space, previous.clone()).await), ["first run"]);
+
+    // The kubelet says so in the place of lines, with a status of 200.
+    let ask = |path: &str| space.kubectl(&["get", "pod", "-o", &format!("jsonpath={path}")]);
+    let id = ask("{.items[*].status.containerStatuses[*].lastState.terminated.containerID}");
+    let id = id.strip_prefix("containerd://").expect("a container's id");
+    let node = ask("{.items[*].spec.nodeName}");
+    let removed = std::process::Command::new("docker")
+        .args(["exec", &node, "crictl", "--timeout=60s", "rm", id])
+        .output();
+    assert!(removed.unwrap().status.success());
+    let failure = open(&space, previous).recv().await.unwrap().unwrap_err();
+    assert_eq!(failure.kind, Kind::Environment);
+    let said = format!("{failure:?}");
+    assert!(said.contains("unable to retrieve container logs"), "{said}");
 }
 
 /// Prints its pod's own numbers, from 0 on, and ends once after the hundredth.

@@ -43,25 +43,25 @@ impl Raw {
         self.cut += bytes.len() - kept;
     }
 
-    /// The time and the text; no time in the node's own messages.
-    pub(super) fn parse(&self) -> (Option<DateTime<Utc>>, String) {
-        let space = self
-            .bytes
-            .iter()
-            .position(|&byte| byte == b' ')
-            .unwrap_or(self.bytes.len());
-        let time = std::str::from_utf8(&self.bytes[..space]).ok();
-        let time = time.and_then(|time| DateTime::parse_from_rfc3339(time).ok());
-        let text = match time {
-            Some(_) => self.bytes.get(space + 1..).unwrap_or_default(),
-            None => &self.bytes,
-        };
-        let mut text =
-            String::from_utf8_lossy(text.strip_suffix(b"\r").unwrap_or(text)).into_owned();
+    /// The time and the text. What has no time is no line of a container's but the node's own words about why it can't
+    /// read on: they come after what it could read.
+    pub(super) fn parse(&self) -> Result<(DateTime<Utc>, String), String> {
+        let space = self.bytes.iter().position(|&byte| byte == b' ');
+        let (time, text) = self.bytes.split_at(space.unwrap_or(self.bytes.len()));
+        let time = std::str::from_utf8(time).ok();
+        match time.and_then(|time| DateTime::parse_from_rfc3339(time).ok()) {
+            Some(time) => Ok((time.to_utc(), self.text(text.get(1..).unwrap_or_default()))),
+            None => Err(self.text(&self.bytes)),
+        }
+    }
+
+    fn text(&self, bytes: &[u8]) -> String {
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        let mut text = String::from_utf8_lossy(bytes).into_owned();
         if self.cut > 0 {
             text.push_str(&format!(" … ({} bytes more)", self.cut));
         }
-        (time.map(|time| time.with_timezone(&Utc)), text)
+        text
     }
 }
 
@@ -69,26 +69,25 @@ impl Raw {
 mod tests {
     use super::*;
 
-    async fn all(input: &[u8]) -> Vec<(bool, String)> {
+    async fn all(input: &[u8]) -> Vec<Result<String, String>> {
         let mut from = futures::io::BufReader::with_capacity(7, input);
         let mut lines = Vec::new();
         while let Some(line) = read(&mut from).await.unwrap() {
-            let (time, text) = line.parse();
-            lines.push((time.is_some(), text));
+            lines.push(line.parse().map(|(_, text)| text));
         }
         lines
     }
 
     #[tokio::test]
     async fn lines_are_taken_apart() {
-        let input = b"2026-11-21T08:09:52.123456789Z one two\n2026-11-21T08:09:52Z \r\nno time\n2026-11-21T08:09:52+02:00 \xff last words";
+        let input = b"2026-11-21T08:09:52.123456789Z one two\n2026-11-21T08:09:52Z \r\n2026-11-21T08:09:52+02:00 \xff last words\nthe node's own words";
         let expected = [
-            (true, "one two"),
-            (true, ""),
-            (false, "no time"),
-            (true, "\u{fffd} last words"),
+            Ok("one two"),
+            Ok(""),
+            Ok("\u{fffd} last words"),
+            Err("the node's own words"),
         ];
-        let expected: Vec<_> = expected.map(|(time, text)| (time, text.to_owned())).into();
+        let expected = expected.map(|line| line.map(str::to_owned).map_err(str::to_owned));
         assert_eq!(all(input).await, expected);
         assert_eq!(all(b"").await, []);
     }
@@ -97,8 +96,9 @@ mod tests {
     async fn a_long_line_is_cut_and_the_next_one_is_whole() {
         let input = [vec![b'x'; LONGEST + 5], b"\nnext\n".to_vec()].concat();
         let lines = all(&input).await;
-        assert_eq!(lines[0].1.len(), LONGEST + " … (5 bytes more)".len());
-        assert!(lines[0].1.ends_with("x … (5 bytes more)"));
-        assert_eq!(lines[1].1, "next");
+        let long = lines[0].as_ref().unwrap_err();
+        assert_eq!(long.len(), LONGEST + " … (5 bytes more)".len());
+        assert!(long.ends_with("x … (5 bytes more)"));
+        assert_eq!(lines[1], Err("next".to_owned()));
     }
 }

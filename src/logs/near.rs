@@ -80,12 +80,9 @@ mod tests {
 
     #[test]
     fn what_the_runtime_writes_is_what_the_api_server_sends() {
-        let text = |line: &str| parse(line.as_bytes()).map(|raw| raw.parse());
+        let text = |line: &str| parse(line.as_bytes()).map(|raw| raw.parse().unwrap());
         let (at, words) = text("2026-11-21T08:09:52.123456789Z stderr F one  two").unwrap();
-        assert_eq!(
-            at.unwrap().to_rfc3339(),
-            "2026-11-21T08:09:52.123456789+00:00"
-        );
+        assert_eq!(at.to_rfc3339(), "2026-11-21T08:09:52.123456789+00:00");
         assert_eq!(words, "one  two");
         assert_eq!(text("2026-11-21T08:09:52Z stdout F ").unwrap().1, "");
         for other in [

@@ -21,8 +21,13 @@ use crate::view::{View, Views};
 
 /// Between two tries, doubled from the first to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
-/// Tries to read what was printed so far.
-const TRIES: usize = 4;
+/// Before each try to read what was printed so far.
+const READ_AFTER: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+];
 /// How long the last bytes of a pod that no longer exists may take.
 const LAST_BYTES: Duration = Duration::from_secs(5);
 
@@ -37,7 +42,7 @@ pub(super) struct Source {
     previous: bool,
     grep: Option<Regex>,
     seen: Seen,
-    /// The time of the line before, for lines that have none.
+    /// When the last line was printed.
     at: DateTime<Utc>,
 }
 
@@ -116,8 +121,9 @@ impl Source {
             return;
         }
         let tail = tail.map(|tail| i64::try_from(tail).unwrap_or(i64::MAX));
-        let (mut pause, mut problem) = (PAUSES.0, String::new());
-        for _ in 0..TRIES {
+        let mut problem = String::new();
+        for pause in READ_AFTER {
+            tokio::time::sleep(pause).await;
             let params = LogParams {
                 tail_lines: tail,
                 previous: self.previous,
@@ -127,8 +133,6 @@ impl Source {
                 Ok(()) | Err(Stop::Closed | Stop::Nothing) => return,
                 Err(Stop::Broken(error)) => problem = error,
             }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
         }
         let what = format!(
             "the log of {} in pod {} can't be read",
@@ -239,16 +243,16 @@ impl Source {
 
     /// Sends a line on, unless it was sent before or is not wanted.
     async fn take(&mut self, raw: &Raw, out: &Out) -> Result<(), Stop> {
-        let (at, text) = raw.parse();
-        self.at = at.unwrap_or(self.at);
-        if !self.seen.is_new(self.at, &text) || !self.wanted(&text) {
+        let (at, text) = raw.parse().map_err(Stop::Broken)?;
+        self.at = at;
+        if !self.seen.is_new(at, &text) || !self.wanted(&text) {
             return Ok(());
         }
         let line = LogLine {
             service: self.place.service.clone(),
             pod: self.place.pod.clone(),
             container: self.place.container.clone(),
-            at: self.at,
+            at,
             text,
         };
         out.send(Ok(line)).await.map_err(|_| Stop::Closed)
