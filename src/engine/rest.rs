@@ -74,20 +74,8 @@ impl Leave {
     pub async fn take(self, world: &World, prepared: &Prepared, state: &State, bus: &Bus) {
         let Some(loader) = &world.loader else { return };
         if let Some(looked) = &self.look {
-            for _ in 0..TRIES {
-                match make_room(world, loader, prepared, state, &self.end).await {
-                    Ok(line) => {
-                        *looked.lock().unwrap() = Some(Instant::now());
-                        line.into_iter()
-                            .for_each(|line| bus.note(Level::Info, None, line));
-                        break;
-                    }
-                    Err(failure) => tracing::debug!(%failure, "no room was made"),
-                }
-                if !self.lasts(PAUSE).await {
-                    return;
-                }
-            }
+            let look = || make_room(world, loader, prepared, state, &self.end);
+            self.look(looked, look, bus).await;
         }
         if !self.lasts(QUIET).await {
             return;
@@ -95,6 +83,28 @@ impl Leave {
         match loader.warm(&self.end).await {
             Ok(bytes) => tracing::debug!(bytes, "what Docker knows of its layers has grown"),
             Err(failure) => tracing::debug!(%failure, "Docker was not warmed"),
+        }
+    }
+
+    /// Looks at the disks, again where a look fails.
+    async fn look<F>(&self, looked: &Looked, look: impl Fn() -> F, bus: &Bus)
+    where
+        F: Future<Output = Result<Option<String>>>,
+    {
+        for _ in 0..TRIES {
+            match look().await {
+                Ok(line) => {
+                    *looked.lock().unwrap() = Some(Instant::now());
+                    if let Some(line) = line {
+                        bus.note(Level::Info, None, line);
+                    }
+                    return;
+                }
+                Err(failure) => tracing::debug!(%failure, "no room was made"),
+            }
+            if !self.lasts(PAUSE).await {
+                return;
+            }
         }
     }
 
