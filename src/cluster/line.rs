@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use http::{Request, Response};
 use http_body_util::{BodyStream, StreamBody};
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::service_fn;
 
-use crate::error;
+use crate::error::{self, Result};
 
 /// How the server is asked.
 struct Pace {
@@ -36,7 +37,7 @@ const PACE: Pace = Pace {
 };
 
 /// How a client is made; each has connections of its own.
-type Connect = Box<dyn Fn() -> kube::Result<Client> + Send + Sync>;
+type Connect = Box<dyn Fn() -> BoxFuture<'static, Result<Client>> + Send + Sync>;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -64,12 +65,12 @@ impl Line {
     ///
     /// # Errors
     /// When it makes none.
-    pub fn new(
-        connect: impl Fn() -> kube::Result<Client> + Send + Sync + 'static,
-    ) -> kube::Result<Self> {
-        let now = Connections::new(connect()?);
+    pub async fn new<F: Future<Output = Result<Client>> + Send + 'static>(
+        connect: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let now = Connections::new(connect().await?);
         Ok(Line {
-            connect: Arc::new(Box::new(connect)),
+            connect: Arc::new(Box::new(move || Box::pin(connect()))),
             now: Arc::new(Mutex::new(now)),
         })
     }
@@ -87,6 +88,15 @@ impl Line {
         Client::new(service_fn(send), namespace)
     }
 
+    /// Goes on with fresh connections; what is under way on the others fails.
+    ///
+    /// # Errors
+    /// When none are made.
+    pub async fn renew(&self) -> Result<()> {
+        self.go_on(Connections::new((self.connect)().await?));
+        Ok(())
+    }
+
     /// Asks the server whether it is there, again and again.
     pub async fn attend(&self) {
         self.attend_at(&PACE).await
@@ -102,20 +112,25 @@ impl Line {
             self.now().end(why);
             let fresh = self.answering(pace).await;
             tracing::debug!("the API server answers again");
-            *self.lock() = fresh;
+            self.go_on(fresh);
         }
     }
 
     /// Connections on which it answers, as soon as there are any.
     async fn answering(&self, pace: &Pace) -> Connections {
         loop {
-            if let Ok(client) = (self.connect)()
+            if let Ok(client) = (self.connect)().await
                 && ask(&client, pace).await.is_ok()
             {
                 return Connections::new(client);
             }
             sleep(pace.again).await;
         }
+    }
+
+    fn go_on(&self, fresh: Connections) {
+        let before = std::mem::replace(&mut *self.lock(), fresh);
+        before.end("it was connected to anew".to_owned());
     }
 
     fn now(&self) -> Connections {
@@ -128,7 +143,7 @@ impl Line {
 }
 
 /// Asks for the version; why there is no answer. A refusal is one.
-async fn ask(client: &Client, pace: &Pace) -> Result<(), String> {
+async fn ask(client: &Client, pace: &Pace) -> std::result::Result<(), String> {
     match timeout(pace.answer, client.apiserver_version()).await {
         Err(_) => Err(format!("no answer within {} s", pace.answer.as_secs())),
         Ok(Err(error @ (kube::Error::Service(_) | kube::Error::HyperError(_)))) => {
@@ -241,7 +256,8 @@ mod tests {
         );
         let server: Arc<Server> = Arc::default();
         let connect = Arc::clone(&server);
-        let line = Line::new(move || Ok(connect.client())).unwrap();
+        let line = Line::new(move || std::future::ready(Ok(connect.client())));
+        let line = line.await.unwrap();
         let client = line.client();
         let attended = line.clone();
         tokio::spawn(async move { attended.attend_at(&pace).await });

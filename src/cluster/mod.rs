@@ -123,7 +123,7 @@ pub async fn connect_existing(spec: &ClusterSpec, stack: &str) -> Result<Cluster
     Ok(cluster)
 }
 
-/// Starts a minikube profile that was stopped since it was connected to: its address and certificates stay.
+/// Starts a minikube profile that was stopped since it was connected to.
 ///
 /// # Errors
 /// When it does not start. Of other clusters that do not answer, others have to tell.
@@ -139,6 +139,7 @@ pub async fn wake(
         return Ok(());
     }
     minikube::ensure(spec, profile, &cluster.choice, say).await?;
+    cluster.line.renew().await?;
     answers_soon(cluster).await
 }
 
@@ -147,23 +148,33 @@ pub fn kubeconfig() -> Kubeconfig {
     Kubeconfig::read().unwrap_or_default()
 }
 
+/// Each connection is made by the kubeconfig as it is then: a cluster that was stopped may come back at another address.
 async fn line_to(context: &str) -> Result<Line> {
-    let options = KubeConfigOptions {
-        context: Some(context.to_owned()),
-        ..Default::default()
-    };
-    let unusable = |error: Box<dyn std::error::Error>| {
+    let (context, local) = (context.to_owned(), detect::is_local(&kubeconfig(), context));
+    Line::new(move || client_of(context.clone(), local)).await
+}
+
+/// A client for a context; with `local`, for one that is local and for no other.
+async fn client_of(context: String, local: bool) -> Result<kube::Client> {
+    let unusable = |cause: String| {
         Failure::environment(format!("the kubeconfig's context {context} cannot be used"))
-            .cause(error.to_string())
+            .cause(cause)
             .remedy(format!("kubectl --context {context} version"))
     };
-    let mut config = kube::Config::from_kubeconfig(&options)
+    let file = Kubeconfig::read().map_err(|error| unusable(error.to_string()))?;
+    if local && !detect::is_local(&file, &context) {
+        return Err(unusable("it is not local any more".to_owned()));
+    }
+    let options = KubeConfigOptions {
+        context: Some(context.clone()),
+        ..Default::default()
+    };
+    let mut config = kube::Config::from_custom_kubeconfig(file, &options)
         .await
-        .map_err(|error| unusable(Box::new(error)))?;
+        .map_err(|error| unusable(error.to_string()))?;
     // Watches are quiet for minutes; the API server ends them itself.
     config.read_timeout = None;
-    Line::new(move || kube::Client::try_from(config.clone()))
-        .map_err(|error| unusable(Box::new(error)))
+    kube::Client::try_from(config).map_err(|error| unusable(error.to_string()))
 }
 
 async fn answers(cluster: &Cluster) -> Result<()> {
