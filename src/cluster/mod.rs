@@ -99,10 +99,7 @@ pub async fn connect(
         (Ok(()), _) => Ok(cluster),
         // `minikube stop` takes the context away, but a restart of the machine, a pause and a new address do not.
         (Err(_), Flavor::Minikube(profile)) => {
-            minikube::ensure(spec, profile, &cluster.choice, say).await?;
-            let line = line_to(&cluster.choice.context).await?;
-            let cluster = Cluster::on(line, cluster.choice);
-            answers_soon(&cluster).await?;
+            start(&cluster, spec, profile, say).await?;
             Ok(cluster)
         }
         (Err(failure), _) => Err(failure),
@@ -138,6 +135,16 @@ pub async fn wake(
     if answers(cluster).await.is_ok() {
         return Ok(());
     }
+    start(cluster, spec, profile, say).await
+}
+
+/// Starts a minikube profile, and goes on where its API server is then.
+async fn start(
+    cluster: &Cluster,
+    spec: &ClusterSpec,
+    profile: &str,
+    say: &(dyn Fn(String) + Sync),
+) -> Result<()> {
     minikube::ensure(spec, profile, &cluster.choice, say).await?;
     cluster.line.renew().await?;
     answers_soon(cluster).await
