@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client::LONGEST_LINE;
+use super::lock::{self, Lock};
 use super::protocol::{Answer, Hello, PROTOCOL, Request};
-use super::{journal, lock, spawn};
+use super::{journal, spawn};
 use crate::engine::bus::Subscription;
 use crate::engine::driver::{self, Command, Handle};
 use crate::error::{Failure, Result};
@@ -26,7 +27,7 @@ use crate::ready::Target;
 use crate::state::State;
 use crate::{diagnose, logs};
 
-/// How long another process may hold the lock without listening.
+/// How long another process may hold the lock without listening: it starts, or ends.
 const OTHER_STARTS: Duration = Duration::from_secs(10);
 
 /// How long clients may take to hear the end.
@@ -45,8 +46,9 @@ pub async fn run(file: &Path) -> Result<()> {
         Failure::config(format!("{} cannot be read", file.display())).because(error)
     })?;
     let state = State::of(file.parent().expect("a file is in a folder"))?;
-    let Some(_lock) = lock::acquire(&state.lock())? else {
-        return wait_for_the_other(&state).await;
+    let Some(_lock) = only_one(&state.lock(), &state.socket()?).await? else {
+        println!("{}", spawn::LISTENING);
+        return Ok(());
     };
     journal::start(&state.log());
     let listener = listen(&state.socket()?)?;
@@ -82,22 +84,26 @@ fn no_signals(error: std::io::Error) -> Failure {
     Failure::environment("cannot wait for signals").because(error)
 }
 
-/// Two `up`s at once start two daemons; the one that came second steps back as soon as the first one listens.
-async fn wait_for_the_other(state: &State) -> Result<()> {
-    let path = state.socket()?;
-    let listens = async {
-        while UnixStream::connect(&path).await.is_err() {
+/// The lock; `None` when another daemon holds it and listens. Of two that start at once, the one that came second steps
+/// back; one that ends holds the lock a little longer than it listens.
+async fn only_one(lock: &Path, socket: &Path) -> Result<Option<Lock>> {
+    let known = async {
+        loop {
+            if let Some(lock) = lock::acquire(lock)? {
+                return Ok(Some(lock));
+            }
+            if UnixStream::connect(socket).await.is_ok() {
+                return Ok(None);
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(OTHER_STARTS, listens)
+    tokio::time::timeout(OTHER_STARTS, known)
         .await
-        .map_err(|_| {
-            Failure::environment("another daemon of this stack holds the lock and does not listen")
-                .remedy("llmdev daemon status names its process")
-        })?;
-    println!("{}", spawn::LISTENING);
-    Ok(())
+        .unwrap_or_else(|_| {
+            let silent = "another daemon of this stack holds the lock and does not listen";
+            Err(Failure::environment(silent).remedy("llmdev daemon status names its process"))
+        })
 }
 
 fn listen(path: &Path) -> Result<UnixListener> {
@@ -328,5 +334,32 @@ async fn receive<T: serde::de::DeserializeOwned>(lines: &mut Lines) -> Result<T,
     match lines.next().await {
         Some(Ok(line)) => serde_json::from_str(&line).map_err(|_| Gone),
         _ => Err(Gone),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_comes_while_a_daemon_ends_takes_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let (lock, socket) = (folder.path().join("lock"), folder.path().join("socket"));
+        let ends = lock::acquire(&lock).unwrap();
+        let mut comes = std::pin::pin!(only_one(&lock, &socket));
+        assert!(futures::poll!(comes.as_mut()).is_pending());
+        drop(ends);
+        assert!(comes.await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn who_comes_second_leaves_it_to_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let (lock, socket) = (folder.path().join("lock"), folder.path().join("socket"));
+        let _first = lock::acquire(&lock).unwrap();
+        let mut second = std::pin::pin!(only_one(&lock, &socket));
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        let _listens = listen(&socket).unwrap();
+        assert!(second.await.unwrap().is_none());
     }
 }
