@@ -1,5 +1,7 @@
 //! The daemon is killed, left alone, and asked for by two at once; the pods notice nothing of it.
 
+use std::net::TcpListener;
+
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -18,6 +20,17 @@ fn a_killed_daemon_is_taken_over_from() {
     let row = stack.row("web");
     assert!(row.ready, "the pod serves: {row:?}");
 
+    let other = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let up = stack.up().went_well();
+    let taken = format!(
+        "web: port {port} cannot be had, port {} is used",
+        stack.port("web")
+    );
+    assert_eq!(up.said.matches(&taken).count(), 1, "{up}");
+    assert_eq!(stack.get("web"), "still here");
+
+    stack.kill_daemon();
+    drop(other);
     stack.up().went_well();
     assert_eq!(stack.pods(), pods, "no pod was replaced or restarted");
     assert_eq!(stack.port("web"), port);

@@ -433,16 +433,9 @@ impl Driver {
                 .map(move |forward| (name.clone(), forward.clone()))
                 .collect::<Vec<_>>()
         };
-        for outcome in world
-            .forwards
-            .set(stack.services.iter().flat_map(each).collect())
-            .await
-        {
-            if let Some(failure) = outcome.failure {
-                self.bus
-                    .note(Level::Warning, Some(&outcome.service), failure.line());
-            }
-        }
+        // What is wrong with one is announced with its change.
+        let wanted = stack.services.iter().flat_map(each).collect();
+        let _ = world.forwards.set(wanted).await;
     }
 }
 
