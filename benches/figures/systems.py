@@ -36,7 +36,7 @@ def write(example, name, folder):
 
 def systems(bench, all_of_them):
     for stack in all_of_them[1:]:
-        yield up(stack)
+        yield up(bench, stack)
     all_of_them[0].up()
     daemons = [stack.daemon() for stack in all_of_them]
     seconds, resident, shares = seven.resting(bench, daemons)
@@ -54,23 +54,29 @@ def systems(bench, all_of_them):
     )
 
 
-def up(stack):
+def up(bench, stack):
     """`up` with the images built and nothing running, beside the service that took longest from its objects to ready."""
     stack.up()
+    ratios, told = zip(*sorted(once(stack) for _ in range(bench.count(5))))
+    middle = len(ratios) // 2
+    return Row(
+        f"`llmdev up` of {stack.name.removeprefix('llmdev-bench-')}, images built, nothing running; p50 of {len(ratios)}",
+        "≤ 1.3 × the slowest service's own start",
+        f"{times(ratios[middle])} (to {times(ratios[-1])}); then {told[middle]}",
+        ratios[middle] <= 1.3,
+    )
+
+
+def once(stack):
+    """The ratio, and what it was made of."""
     stack.down()
     began = time.perf_counter()
     stack.up()
     took = time.perf_counter() - began
     starts = {row["name"]: stage(row, "start") for row in stack.status()["services"]}
-    slowest = max(starts, key=starts.get)
-    ratio = took / starts[slowest]
+    slowest = max(starts.values())
     stages = ", ".join(f"{name} {ms(seconds)}" for name, seconds in starts.items())
-    return Row(
-        f"`llmdev up` of {stack.name.removeprefix('llmdev-bench-')}, images built, nothing running",
-        "≤ 1.3 × the slowest service's own start",
-        f"{ms(took)}: {times(ratio)} {slowest}'s; each one's start: {stages}",
-        ratio <= 1.3,
-    )
+    return took / slowest, f"{ms(took)} in all; each one's start: {stages}"
 
 
 def stage(row, name):
