@@ -10,13 +10,18 @@ use llmdev::event::Phase;
 use crate::journey::{PATIENCE, Stack, docker, web};
 use engine::Moby;
 
-/// Runs a test of this file once more, within the other engine's network.
-fn within(moby: &Moby, test: &str) {
+/// Runs the one below within the other engine's network.
+#[test]
+fn a_stack_lives_on_a_present_day_docker_and_outlives_restarts() {
+    let Some(moby) = Moby::alone() else {
+        println!("skipped: LLMDEV_TEST_MOBY names no second engine");
+        return;
+    };
     let run = Command::new(&moby.command)
         .arg(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            &format!("moby::{test}"),
+            "moby::containerd_and_docker_are_restarted",
             "--ignored",
             "--nocapture",
         ])
@@ -25,17 +30,6 @@ fn within(moby: &Moby, test: &str) {
         .unwrap();
     let said = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
     assert!(run.status.success() && said.contains("1 passed"), "{said}");
-}
-
-/// One after the other: the second takes the engine away from under all else.
-#[test]
-fn a_stack_lives_on_a_present_day_docker_and_outlives_restarts() {
-    let Some(moby) = Moby::alone() else {
-        println!("skipped: LLMDEV_TEST_MOBY names no second engine");
-        return;
-    };
-    within(&moby, "on_the_engine_of_the_environment");
-    within(&moby, "containerd_and_docker_are_restarted");
 }
 
 /// An edit comes to run, whatever happened before.
@@ -50,22 +44,11 @@ fn takes_an_edit(stack: &Stack, page: &str) {
 
 #[test]
 #[ignore = "run by the test above, within the other engine's network"]
-fn on_the_engine_of_the_environment() {
-    let mut stack = Stack::new();
-    stack.has(web("web").that_says("one"));
-    stack.up().went_well();
-    assert_eq!(stack.get("web"), "one");
-    takes_an_edit(&stack, "two");
-    stack.down().went_well();
-    assert_eq!(stack.objects(), Vec::<String>::new());
-}
-
-#[test]
-#[ignore = "run by the test above, within the other engine's network"]
 fn containerd_and_docker_are_restarted() {
     let mut stack = Stack::new();
     stack.has(web("web").that_says("one"));
     stack.up().went_well();
+    assert_eq!(stack.get("web"), "one");
     let daemon = stack.daemon();
 
     let restart = [
