@@ -788,6 +788,10 @@ impl Service {
             Place::Idle | Place::Stuck => Phase::Pending,
             Place::Applied => Phase::Starting,
             Place::Before(_) if !self.live => Phase::Pending,
+            // Until Docker says something, it may be as far away as at the last try.
+            Place::Before(Stage::Build) if self.retry.is_some() && self.line.is_none() => {
+                Phase::Pending
+            }
             Place::Before(Stage::Build) => Phase::Building,
             Place::Before(Stage::Load) => Phase::Loading,
             Place::Before(Stage::Apply) => Phase::Applying,

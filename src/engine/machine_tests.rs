@@ -322,8 +322,10 @@ fn a_new_attempt_begins_without_the_words_of_the_one_before() {
     world.give(Input::Tick);
     assert_eq!(
         (world.phase("api"), world.reason("api").as_str()),
-        (Phase::Building, "no Docker; trying again")
+        (Phase::Pending, "no Docker; trying again")
     );
+    says(&mut world, "RUN make");
+    assert_eq!(world.phase("api"), Phase::Building);
 }
 
 #[test]

@@ -138,9 +138,10 @@ impl Source {
             "the log of {} in pod {} can't be read",
             self.place.container, self.place.pod
         );
-        let _ = out
-            .send(Err(Failure::environment(what).cause(problem)))
-            .await;
+        let failure = Failure::environment(what)
+            .cause(problem)
+            .remedy(format!("llmdev why {}", self.place.service));
+        let _ = out.send(Err(failure)).await;
     }
 
     /// Follows run after run, beginning with `done`, which was read up to now.
