@@ -47,6 +47,7 @@ fn edits_are_live(example: &Example) {
     let mut page = Page::open(&format!("http://localhost:{}", example.port(3000)));
     let title = "document.querySelector('h1')?.textContent";
     page.until(title, &json!("LLM Stack"));
+    page.until("window.listens", &json!(true)); // an edit before that is not told to it
     page.eval("window.loadedOnce = true");
     let began = Instant::now();
     example.edit(

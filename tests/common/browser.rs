@@ -10,6 +10,14 @@ use tempfile::TempDir;
 
 use crate::journey::PATIENCE;
 
+/// Remembers that the page was told something by a WebSocket, as by Vite's server that it listens to.
+const LISTENS: &str = "window.WebSocket = class extends WebSocket {
+    constructor(...words) {
+        super(...words);
+        this.addEventListener('message', () => window.listens = true);
+    }
+}";
+
 /// A page that is open.
 pub struct Page {
     browser: Child,
@@ -43,10 +51,17 @@ impl Page {
             asked: 0,
             _dir: dir,
         };
-        let target = page.tell("Target.createTarget", json!({"url": url}))["targetId"].clone();
+        let blank = json!({"url": "about:blank"});
+        let target = page.tell("Target.createTarget", blank)["targetId"].clone();
         let attach = json!({"targetId": target, "flatten": true});
         let session = page.tell("Target.attachToTarget", attach)["sessionId"].clone();
         page.session = session.as_str().map(str::to_owned);
+        page.tell("Page.enable", json!({})); // else no script is added
+        page.tell(
+            "Page.addScriptToEvaluateOnNewDocument",
+            json!({"source": LISTENS}),
+        );
+        page.tell("Page.navigate", json!({"url": url}));
         page
     }
 
