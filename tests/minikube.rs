@@ -338,20 +338,26 @@ fn a_profile_is_used_stopped_and_started_again() {
     });
     assert_eq!(stack.get("web"), "two");
 
-    // And without a daemon, and without a context.
+    // And without a daemon, and without a context. Its node goes on, for starting it takes its time.
     stack.kill_daemon();
-    profile.minikube("stop");
+    profile.is("stopped");
+    profile.calls();
     stack
         .run(&["status"])
         .ends()
         .failed_with(4)
         .saying(&["has no running profile"]);
     stack.up().went_well();
+    let calls = profile.calls();
+    assert!(
+        calls.iter().any(|call| call == "start --keep-context"),
+        "{calls:?}"
+    );
     stack.until_it_says("web", "two");
     takes_whole_images(&mut stack, &profile);
     // It is deleted as a whole.
     stack.kill_daemon();
-    profile.minikube("stop");
+    profile.is("stopped");
     stack.run(&["down", "--cluster"]).ends().went_well();
     assert_eq!(containers(&name), "");
 }

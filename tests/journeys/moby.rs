@@ -79,8 +79,7 @@ fn containerd_and_docker_are_restarted() {
         .status()
         .unwrap();
     assert!(started.success());
-    stack.until_ready("web");
-    assert_eq!(stack.get("web"), "after containerd");
+    stack.until_it_says("web", "after containerd");
     takes_an_edit(&stack, "after Docker");
     assert_eq!(stack.daemon(), daemon, "the daemon lived through it all");
     stack.down().went_well();
