@@ -73,8 +73,7 @@ impl Stage {
             remote: 80,
             address: None,
         };
-        let outcomes = self.forwards.set(vec![("web".to_owned(), spec)]).await;
-        outcomes[0].status.local
+        self.forwards.set(vec![("web".to_owned(), spec)]).await[0].local
     }
 
     /// Waits for a change after which `is` holds for the service's first forward.
@@ -364,9 +363,7 @@ async fn what_was_sent_before_the_pods_first_word_arrives() {
         remote: 80,
         address: None,
     };
-    let port = forwards.set(vec![("web".to_owned(), spec)]).await[0]
-        .status
-        .local;
+    let port = forwards.set(vec![("web".to_owned(), spec)]).await[0].local;
     let mut client = connect(port).await;
     client.write_all(b"hello\n").await.unwrap();
     // Long enough to be read ahead.
@@ -418,14 +415,14 @@ async fn a_taken_port_is_replaced_and_said_so() {
         remote: 80,
         address: None,
     };
-    let outcome = stage
+    let status = stage
         .forwards
         .set(vec![("web".to_owned(), spec)])
         .await
         .remove(0);
-    assert_eq!(outcome.status.wanted, Some(wanted));
-    assert_ne!(outcome.status.local, wanted);
-    connect(outcome.status.local).await;
+    assert_eq!(status.wanted, Some(wanted));
+    assert_ne!(status.local, wanted);
+    connect(status.local).await;
     let said = stage
         .until(|forward| forward.wanted.is_some())
         .await
@@ -451,12 +448,12 @@ async fn an_address_that_is_not_here_is_a_problem_and_not_an_end() {
         remote: 80,
         address: Some("192.0.2.1".parse().unwrap()),
     };
-    let outcome = stage
+    let status = stage
         .forwards
         .set(vec![("web".to_owned(), spec)])
         .await
         .remove(0);
-    assert!(outcome.failure.unwrap().what.contains("192.0.2.1"));
+    assert!(status.problem.unwrap().contains("192.0.2.1"));
     assert!(stage.forwards.status()["web"][0].problem.is_some());
 }
 
@@ -493,15 +490,12 @@ async fn only_what_changed_is_touched() {
     for stream in &mut streams {
         assert_eq!(ask(stream, "1\n").await, "a: 1");
     }
-    let outcomes = set(vec![spec(kept, 80), spec(led_elsewhere, 81)]).await;
+    let statuses = set(vec![spec(kept, 80), spec(led_elsewhere, 81)]).await;
     assert_eq!(
-        outcomes
-            .iter()
-            .map(|one| one.status.local)
-            .collect::<Vec<_>>(),
+        statuses.iter().map(|one| one.local).collect::<Vec<_>>(),
         [kept, led_elsewhere]
     );
-    assert_eq!(outcomes[1].status.remote, 81);
+    assert_eq!(statuses[1].remote, 81);
     assert_eq!(stage.forwards.status()["web"].len(), 2);
     for stream in &mut streams {
         assert_eq!(ask(stream, "2\n").await, "a: 2");
@@ -643,7 +637,7 @@ async fn no_request_fails_while_a_real_pod_is_replaced() {
         ("web".to_owned(), spec(8000)),
         ("web".to_owned(), spec(8001)),
     ];
-    let port = forwards.set(wanted).await[0].status.local;
+    let port = forwards.set(wanted).await[0].local;
     let pod = space.views().borrow().ready_pods_of("web")[0]
         .metadata
         .name

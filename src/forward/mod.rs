@@ -29,17 +29,6 @@ use crate::view::Views;
 use board::Board;
 pub use dial::{DialError, Dialer, TcpDial, Upstream};
 
-/// What became of one wanted forward.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ForwardOutcome {
-    /// The service that it leads to.
-    pub service: String,
-    /// Where it is.
-    pub status: ForwardStatus,
-    /// Why it is elsewhere than wanted, or nowhere. Only for a forward that is new or was nowhere.
-    pub failure: Option<Failure>,
-}
-
 /// A service's forwards are not what they were.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardChange {
@@ -110,8 +99,9 @@ impl Forwards {
     }
 
     /// Makes the wanted forwards the ones that are there: what is wanted already is left alone, a port that
-    /// only leads elsewhere now is kept open, what is no longer wanted is closed. In the order of `wanted`.
-    pub async fn set(&self, wanted: Vec<(String, ForwardSpec)>) -> Vec<ForwardOutcome> {
+    /// only leads elsewhere now is kept open, what is no longer wanted is closed. Where each one is, in the
+    /// order of `wanted`; what is wrong with a new one is announced.
+    pub async fn set(&self, wanted: Vec<(String, ForwardSpec)>) -> Vec<ForwardStatus> {
         let mut held = self.held.lock().await;
         let mut old: Vec<Held> = std::mem::take(&mut *held);
         let mut slots = keep(&mut old, &wanted);
@@ -123,26 +113,21 @@ impl Forwards {
         for gone in old {
             self.shared.board.remove(gone.id);
         }
-        let mut outcomes = Vec::with_capacity(wanted.len());
+        let mut now = Vec::with_capacity(wanted.len());
         for (slot, (service, spec)) in slots.into_iter().zip(wanted) {
-            let mut one = slot.unwrap_or_else(|| Held::new(service.clone(), spec));
-            let failure = match one.listening {
-                Some(_) => None,
-                None => self.shared.open(&mut one).await,
-            };
+            let mut one = slot.unwrap_or_else(|| Held::new(service, spec));
+            if one.listening.is_none() {
+                self.shared.open(&mut one);
+            }
             let status = self
                 .shared
                 .board
                 .get(one.id)
                 .expect("every forward is on the board");
-            outcomes.push(ForwardOutcome {
-                service,
-                status,
-                failure,
-            });
+            now.push(status);
             held.push(one);
         }
-        outcomes
+        now
     }
 
     /// The forwards of each service that has any.
@@ -209,8 +194,8 @@ impl Shared {
         Some(now)
     }
 
-    /// Opens a port and serves it. What stands in the way of the wanted one is returned.
-    async fn open(self: &Arc<Self>, one: &mut Held) -> Option<Failure> {
+    /// Opens a port and serves it. What stands in the way of the wanted one is announced.
+    fn open(self: &Arc<Self>, one: &mut Held) {
         let (status, failure) = match bind::listen(&one.spec) {
             Ok(bound) => {
                 one.listening = Some(self.serve(bound.listeners, one.target()));
@@ -236,7 +221,6 @@ impl Shared {
         };
         let warning = failure.as_ref().map(Failure::line);
         self.board.put(one.id, &one.service, status, warning);
-        failure
     }
 
     fn serve(self: &Arc<Self>, listeners: Vec<TcpListener>, target: Target) -> Listening {

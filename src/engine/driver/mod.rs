@@ -435,7 +435,7 @@ impl Driver {
         };
         // What is wrong with one is announced with its change.
         let wanted = stack.services.iter().flat_map(each).collect();
-        let _ = world.forwards.set(wanted).await;
+        world.forwards.set(wanted).await;
     }
 }
 

@@ -42,7 +42,7 @@ impl Driver {
         self.connect.send_replace(None);
         let removed = match self.world.take() {
             Some(world) => {
-                let _ = world.forwards.set(Vec::new()).await;
+                world.forwards.set(Vec::new()).await;
                 let bus = self.bus.clone();
                 let say = move |progress: Progress| remove::say(&bus, &progress);
                 world
