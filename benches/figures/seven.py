@@ -95,7 +95,7 @@ def learnt(daemon, most=300):
     end = time.monotonic() + most
     while time.monotonic() < end:
         before = daemon.cpu()
-        time.sleep(15)  # longer than the daemon waits with it
+        time.sleep(35)  # longer than the daemon waits with it
         if daemon.cpu() - before <= 0.02:
             return
 

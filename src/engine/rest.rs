@@ -24,8 +24,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(300);
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Whoever waited for `up` begins to use the stack, and whoever saved saves again.
+/// Whoever saved saves again.
 const QUIET: Duration = Duration::from_secs(10);
+
+/// Whoever waited for `up` begins to use the stack, whose programs are busy themselves at first.
+const QUIET_AFTER_UP: Duration = Duration::from_secs(30);
 
 /// The driver's part: begins it, and ends it when there is something else to do.
 #[derive(Default)]
@@ -33,6 +36,10 @@ pub struct Rest {
     /// Ends what is under way.
     end: CancellationToken,
     looked: Looked,
+    /// Somebody asked for `up`, and all is yet to settle.
+    asked: bool,
+    /// Docker learns nothing before.
+    not_before: Option<Instant>,
 }
 
 /// When all disks were last looked at, to the end: a look that was cut short does not count.
@@ -43,11 +50,14 @@ pub struct Leave {
     end: CancellationToken,
     /// To be noted in, where disks are to be looked at.
     look: Option<Looked>,
+    /// Docker learns nothing before.
+    not_before: Instant,
 }
 
 impl Rest {
     /// Somebody asked for `up`: the disks are looked at however short ago they were.
     pub fn asked(&mut self) {
+        self.asked = true;
         *self.looked.lock().unwrap() = None;
     }
 
@@ -62,9 +72,13 @@ impl Rest {
         self.end = CancellationToken::new();
         let recent = |before| now.saturating_duration_since(before) < LOOK_AGAIN;
         let look = !self.looked.lock().unwrap().is_some_and(recent);
+        if std::mem::take(&mut self.asked) {
+            self.not_before = Some(now + QUIET_AFTER_UP);
+        }
         Leave {
             end: self.end.clone(),
             look: look.then(|| Arc::clone(&self.looked)),
+            not_before: self.not_before.unwrap_or(now).max(now + QUIET),
         }
     }
 }
@@ -77,7 +91,8 @@ impl Leave {
             let look = || make_room(world, loader, prepared, state, &self.end);
             self.look(looked, look, bus).await;
         }
-        if !self.lasts(QUIET).await {
+        let quiet = self.not_before.saturating_duration_since(Instant::now());
+        if !self.lasts(quiet).await {
             return;
         }
         match loader.warm(&self.end).await {
@@ -183,5 +198,19 @@ mod tests {
         assert!(leave.look.is_some() && !leave.end.is_cancelled());
         rest.end();
         assert!(leave.end.is_cancelled());
+    }
+
+    #[test]
+    fn docker_learns_when_it_has_been_quiet_and_longer_after_up() {
+        let (mut rest, now) = (Rest::default(), Instant::now());
+        let waits = |rest: &mut Rest, seconds| {
+            let begun = now + Duration::from_secs(seconds);
+            (rest.begin(begun).not_before - begun).as_secs()
+        };
+        assert_eq!(waits(&mut rest, 0), 10);
+        rest.asked();
+        assert_eq!(waits(&mut rest, 100), 30);
+        assert_eq!(waits(&mut rest, 115), 15, "an edit soon after up");
+        assert_eq!(waits(&mut rest, 200), 10, "an edit");
     }
 }
