@@ -55,7 +55,7 @@ pub struct Leave {
 }
 
 impl Rest {
-    /// Somebody asked for `up`: the disks are looked at however short ago they were.
+    /// Somebody asked for `up`: the disks are looked at however short ago they were, and Docker learns later.
     pub fn asked(&mut self) {
         self.asked = true;
         *self.looked.lock().unwrap() = None;
