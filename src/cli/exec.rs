@@ -7,6 +7,7 @@ use futures::SinkExt;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{Api, AttachParams, AttachedProcess, ListParams, TerminalSize};
+use rustix::fs::{Stat, fstat, stat};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -140,7 +141,7 @@ impl Place {
         let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let how = AttachParams::default()
             .container(&self.container)
-            .stdin(true)
+            .stdin(has_input())
             .stdout(true)
             .stderr(!tty)
             .tty(tty)
@@ -223,6 +224,14 @@ fn choose(pod: &Pod, wanted: Option<String>) -> Result<String> {
     }
 }
 
+/// Whether there is anything to pass on. If it ends right away, that may reach an API server which has sent all and has
+/// hung up; it then throws away what is still under way to us.
+fn has_input() -> bool {
+    let device = |stat: Stat| (stat.st_dev, stat.st_ino);
+    let input = fstat(std::io::stdin()).map(device);
+    input.is_ok_and(|input| stat("/dev/null").map(device) != Ok(input))
+}
+
 /// Carries all streams until the command ends.
 async fn attend(mut process: AttachedProcess) -> Result<Status> {
     let lost = || Failure::environment("the connection to the cluster was lost");
@@ -234,13 +243,16 @@ async fn attend(mut process: AttachedProcess) -> Result<Status> {
     }
     let mut hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let output = async {
-        tokio::join!(
-            copy_out(process.stdout(), tokio::io::stdout()),
-            copy_out(process.stderr(), tokio::io::stderr())
-        )
+    let output = copy_out(process.stdout(), tokio::io::stdout());
+    let errors = copy_out(process.stderr(), tokio::io::stderr());
+    let all = async { tokio::join!(output, errors, status).2 };
+    // When the connection breaks, the streams stay open.
+    let broken = async {
+        match process.join().await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => error,
+        }
     };
-    let all = async { tokio::join!(output, status).1 };
     let resize = async {
         match sizes {
             Some(sizes) => follow_size(sizes).await,
@@ -249,6 +261,7 @@ async fn attend(mut process: AttachedProcess) -> Result<Status> {
     };
     tokio::select! {
         status = all => status.ok_or_else(lost),
+        error = broken => Err(lost().because(error)),
         () = resize => Err(lost()),
         _ = hangup.recv() => Err(stopped()),
         _ = terminate.recv() => Err(stopped()),
@@ -295,6 +308,12 @@ async fn follow_size(mut sizes: futures::channel::mpsc::Sender<TerminalSize>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
     use super::*;
 
     fn pod(name: &str, created: &str, ready: bool, phase: &str) -> Pod {
@@ -307,6 +326,40 @@ mod tests {
             },
         }))
         .unwrap()
+    }
+
+    /// A server that answers the request for a command, says something, and is gone.
+    async fn breaks_off(server: TcpListener) -> std::io::Result<()> {
+        let (mut client, _) = server.accept().await?;
+        let mut request = BufReader::new(&mut client).lines();
+        let mut key = String::new();
+        while let Some(line) = request.next_line().await?.filter(|line| !line.is_empty()) {
+            if let Some(value) = line.strip_prefix("sec-websocket-key: ") {
+                key = derive_accept_key(value.as_bytes());
+            }
+        }
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {key}\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n"
+        );
+        client.write_all(answer.as_bytes()).await?;
+        // A binary message of two bytes, on the channel of standard error.
+        client.write_all(&[0x82, 2, 2, b'\n']).await
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_is_told() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        let client = kube::Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
+        let pods: Api<Pod> = Api::namespaced(client, "default");
+        let how = AttachParams::default().stdin(false);
+        let (process, gone) = tokio::join!(pods.exec("a", ["b"], &how), breaks_off(server));
+        gone.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(20), attend(process.unwrap())).await;
+        let failure = ended.expect("it ends").expect_err("there was no status");
+        assert_eq!(failure.what, "the connection to the cluster was lost");
+        assert!(!failure.causes.is_empty(), "{failure:?}");
     }
 
     #[test]
