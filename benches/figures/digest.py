@@ -7,9 +7,9 @@ LIMIT = 0.020
 
 
 def digest(bench, _):
-    """By `cargo bench --bench digest`, which says what a context of 20 000 files takes, a line each."""
+    """By `cargo bench --bench digests`, which says what a context of 20 000 files takes, a line each."""
     told = {}
-    for line in output("cargo", "bench", "--quiet", "--bench", "digest", cwd=ROOT).splitlines():
+    for line in output("cargo", "bench", "--quiet", "--bench", "digests", cwd=ROOT).splitlines():
         what, taken, unit = line.rsplit(maxsplit=2)
         assert unit == "ms", line
         told[what] = float(taken) / 1000

@@ -1,7 +1,7 @@
 //! How long it takes to plan an image whose context has 20 000 files: first, again, in a fresh process, and as a daemon
 //! does that watches them.
 //!
-//! `cargo bench --bench digest`
+//! `cargo bench --bench digests`
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
