@@ -91,9 +91,15 @@ impl Leave {
             let look = || make_room(world, loader, prepared, state, &self.end);
             self.look(looked, look, bus).await;
         }
-        let quiet = self.not_before.saturating_duration_since(Instant::now());
-        if !self.lasts(quiet).await {
-            return;
+        let mut quiet = self.not_before.saturating_duration_since(Instant::now());
+        loop {
+            if !self.lasts(quiet).await {
+                return;
+            }
+            if !machine_is_busy() {
+                break;
+            }
+            quiet = QUIET;
         }
         match loader.warm(&self.end).await {
             Ok(bytes) => tracing::debug!(bytes, "what Docker knows of its layers has grown"),
@@ -128,6 +134,19 @@ impl Leave {
         let slept = self.end.run_until_cancelled(tokio::time::sleep(time));
         slept.await.is_some()
     }
+}
+
+/// Learning takes a core for seconds, which is in the way of whatever else runs here.
+fn machine_is_busy() -> bool {
+    // Elsewhere than on Linux Docker is in a machine of its own.
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    std::thread::available_parallelism().is_ok_and(|processors| is_busy(&load, processors.get()))
+}
+
+/// Whether programs waited for a processor in the last minute, as `/proc/loadavg` says.
+fn is_busy(load: &str, processors: usize) -> bool {
+    let average = load.split(' ').next().and_then(|it| it.parse::<f64>().ok());
+    average.is_some_and(|average| average > processors as f64)
 }
 
 /// Prunes if a node's disk is full; what was done. It is interrupted by whatever begins meanwhile, for that goes first.
@@ -198,6 +217,13 @@ mod tests {
         assert!(leave.look.is_some() && !leave.end.is_cancelled());
         rest.end();
         assert!(leave.end.is_cancelled());
+    }
+
+    #[test]
+    fn a_machine_is_busy_when_programs_wait_for_a_processor() {
+        assert!(is_busy("2.01 1.50 0.90 3/812 4242", 2));
+        assert!(!is_busy("2.00 7.50 9.90 1/812 4242", 2));
+        assert!(!is_busy("", 2), "there is no such file");
     }
 
     #[test]

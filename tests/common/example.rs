@@ -167,7 +167,10 @@ impl Example {
             let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, *port));
             assert!(bound.is_ok(), "{port} is free");
         }
-        // What belongs to what is gone is collected by Kubernetes in its own time.
+        // What belongs to what is gone is collected by Kubernetes in its own time, the pods as they end.
+        let patience = format!("--timeout={}s", PATIENCE.as_secs());
+        let pods = ["wait", "--for=delete", "pods", "--all", patience.as_str()];
+        self.stack.kubectl(&pods);
         until("end of all", || {
             self.left().is_empty().then_some(()).ok_or(self.left())
         });
