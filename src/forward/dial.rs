@@ -8,11 +8,16 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use super::api::ApiStream;
 
 /// How long one try may take; a pod whose network is gone answers nothing at all.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Tries through the API server at a time. Each begins with a TLS handshake: hundreds of them at once on a busy machine
+/// would all take too long, and begin anew for ever.
+static TURNS: Semaphore = Semaphore::const_new(16);
 
 /// Makes a TCP connection to a pod's port, or fails with `ConnectionRefused` when nothing listens there.
 pub type TcpDial =
@@ -51,11 +56,6 @@ pub enum DialError {
 impl Dialer {
     /// Dials, within some seconds.
     pub async fn dial(&self, pod: &Arc<Pod>, port: u16) -> Result<Upstream, DialError> {
-        let dialed = tokio::time::timeout(DIAL_TIMEOUT, self.dial_patiently(pod, port)).await;
-        dialed.unwrap_or_else(|_| Err(DialError::Failed("no answer".to_owned())))
-    }
-
-    async fn dial_patiently(&self, pod: &Arc<Pod>, port: u16) -> Result<Upstream, DialError> {
         match self {
             Dialer::Api(client) => api(client, pod, port).await,
             Dialer::Tcp(dial) => tcp(dial, pod, port).await,
@@ -71,15 +71,21 @@ impl Dialer {
 }
 
 async fn api(client: &kube::Client, pod: &Pod, port: u16) -> Result<Upstream, DialError> {
-    let connection = connect(client, pod, port).await;
+    let _turn = TURNS.acquire().await;
+    let connection = in_time(connect(client, pod, port)).await?;
     let connection = connection.map_err(|error| DialError::Failed(error.to_string()))?;
     Ok(Upstream::Api(Box::new(ApiStream::new(connection))))
 }
 
 async fn tcp(dial: &TcpDial, pod: &Arc<Pod>, port: u16) -> Result<Upstream, DialError> {
-    let stream = dial(pod.clone(), port).await?;
+    let stream = in_time(dial(pod.clone(), port)).await??;
     stream.set_nodelay(true)?;
     Ok(Upstream::Tcp(stream))
+}
+
+async fn in_time<T>(dialing: impl Future<Output = T>) -> Result<T, DialError> {
+    let dialed = tokio::time::timeout(DIAL_TIMEOUT, dialing).await;
+    dialed.map_err(|_| DialError::Failed("no answer".to_owned()))
 }
 
 async fn connect(
