@@ -174,6 +174,9 @@ echo "$found"
 /// What nobody uses is collected by containerd, on a busy node a moment after its image has gone.
 const COLLECTED_WITHIN: Duration = Duration::from_secs(3);
 
+/// Tries to remove images that others remove as well.
+const REMOVALS: u32 = 3;
+
 /// Layers of a node, and the chain IDs that containers stand on.
 #[derive(Debug, Default, PartialEq)]
 struct Held {
@@ -334,16 +337,25 @@ impl Loader {
             if here.is_empty() {
                 continue;
             }
-            let now = self.images(node, Some(&[]), cancel).await?;
-            let (whole, tags, removed) = plan(&here, &now);
-            let mut script = "true".to_owned();
-            if !tags.is_empty() {
-                script += &format!(" && {} {}", self.program.untag(), quoted(&tags));
-            }
-            if !whole.is_empty() {
-                script += &format!(" && {CRICTL} rmi {}", quoted(&whole));
-            }
-            self.ask_node(node, &script, cancel).await?;
+            let mut tries = 1;
+            let removed = loop {
+                let now = self.images(node, Some(&[]), cancel).await?;
+                let (whole, tags, removed) = plan(&here, &now);
+                let mut script = "true".to_owned();
+                if !tags.is_empty() {
+                    script += &format!(" && {} {}", self.program.untag(), quoted(&tags));
+                }
+                if !whole.is_empty() {
+                    script += &format!(" && {CRICTL} rmi {}", quoted(&whole));
+                }
+                match self.ask_node(node, &script, cancel).await {
+                    Ok(_) => break removed,
+                    // The kubelet of a node whose disk is full may have taken one away meanwhile.
+                    Err(failure) if tries == REMOVALS => return Err(failure),
+                    Err(failure) => tracing::debug!(%failure, "images are removed anew"),
+                }
+                tries += 1;
+            };
             gone.extend(removed);
         }
         // What was seen may have lost its layers.
