@@ -243,15 +243,26 @@ async fn attend(mut process: AttachedProcess) -> Result<Status> {
     }
     let mut hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let output = copy_out(process.stdout(), tokio::io::stdout());
-    let errors = copy_out(process.stderr(), tokio::io::stderr());
-    let all = async { tokio::join!(output, errors, status).2 };
-    // When the connection breaks, the streams stay open.
-    let broken = async {
-        match process.join().await {
-            Ok(()) => std::future::pending().await,
-            Err(error) => error,
+    let streams = (process.stdout(), process.stderr());
+    let output = async {
+        tokio::join!(
+            copy_out(streams.0, tokio::io::stdout()),
+            copy_out(streams.1, tokio::io::stderr())
+        );
+        Ok::<(), Failure>(())
+    };
+    // Here until the streams have ended, for it takes them along.
+    let mut process = Some(process);
+    let status = async {
+        let status = status.await;
+        // Where the connection broke, the streams stay open.
+        if let Some(process) = process.take_if(|_| status.is_none()) {
+            process
+                .join()
+                .await
+                .map_err(|error| lost().because(error))?;
         }
+        Ok(status)
     };
     let resize = async {
         match sizes {
@@ -260,8 +271,7 @@ async fn attend(mut process: AttachedProcess) -> Result<Status> {
         }
     };
     tokio::select! {
-        status = all => status.ok_or_else(lost),
-        error = broken => Err(lost().because(error)),
+        all = async { tokio::try_join!(output, status) } => all?.1.ok_or_else(lost),
         () = resize => Err(lost()),
         _ = hangup.recv() => Err(stopped()),
         _ = terminate.recv() => Err(stopped()),

@@ -91,15 +91,14 @@ impl Leave {
             let look = || make_room(world, loader, prepared, state, &self.end);
             self.look(looked, look, bus).await;
         }
-        let mut quiet = self.not_before.saturating_duration_since(Instant::now());
-        loop {
-            if !self.lasts(quiet).await {
+        let quiet = self.not_before.saturating_duration_since(Instant::now());
+        if !self.lasts(quiet).await {
+            return;
+        }
+        while machine_is_busy() {
+            if !self.lasts(QUIET).await {
                 return;
             }
-            if !machine_is_busy() {
-                break;
-            }
-            quiet = QUIET;
         }
         match loader.warm(&self.end).await {
             Ok(bytes) => tracing::debug!(bytes, "what Docker knows of its layers has grown"),

@@ -54,7 +54,7 @@ pub enum DialError {
 }
 
 impl Dialer {
-    /// Dials, within some seconds.
+    /// Dials, within some seconds for each way; through the API server, of its turn.
     pub async fn dial(&self, pod: &Arc<Pod>, port: u16) -> Result<Upstream, DialError> {
         match self {
             Dialer::Api(client) => api(client, pod, port).await,

@@ -337,30 +337,42 @@ impl Loader {
             if here.is_empty() {
                 continue;
             }
-            let mut tries = 1;
-            let removed = loop {
-                let now = self.images(node, Some(&[]), cancel).await?;
-                let (whole, tags, removed) = plan(&here, &now);
-                let mut script = "true".to_owned();
-                if !tags.is_empty() {
-                    script += &format!(" && {} {}", self.program.untag(), quoted(&tags));
-                }
-                if !whole.is_empty() {
-                    script += &format!(" && {CRICTL} rmi {}", quoted(&whole));
-                }
-                match self.ask_node(node, &script, cancel).await {
-                    Ok(_) => break removed,
-                    // The kubelet of a node whose disk is full may have taken one away meanwhile.
-                    Err(failure) if tries == REMOVALS => return Err(failure),
-                    Err(failure) => tracing::debug!(%failure, "images are removed anew"),
-                }
-                tries += 1;
-            };
-            gone.extend(removed);
+            gone.extend(self.remove_from(node, &here, cancel).await?);
         }
         // What was seen may have lost its layers.
         *super::lock(&self.seen) = None;
         Ok(gone)
+    }
+
+    /// The kubelet of a node whose disk is full may take one away meanwhile; the others are then planned anew.
+    async fn remove_from(
+        &self,
+        node: &Node,
+        images: &[&NodeImage],
+        cancel: &CancellationToken,
+    ) -> Result<Vec<NodeImage>> {
+        let mut gone: Vec<NodeImage> = Vec::new();
+        let mut tries = 1;
+        loop {
+            let now = self.images(node, Some(&[]), cancel).await?;
+            // Of what was to go before, the rest is planned again.
+            gone.retain(|image| now.iter().all(|other| other.reference != image.reference));
+            let (whole, tags, goes) = plan(images, &now);
+            gone.extend(goes);
+            let mut script = "true".to_owned();
+            if !tags.is_empty() {
+                script += &format!(" && {} {}", self.program.untag(), quoted(&tags));
+            }
+            if !whole.is_empty() {
+                script += &format!(" && {CRICTL} rmi {}", quoted(&whole));
+            }
+            match self.ask_node(node, &script, cancel).await {
+                Ok(_) => return Ok(gone),
+                Err(failure) if tries == REMOVALS => return Err(failure),
+                Err(failure) => tracing::debug!(%failure, "images are removed anew"),
+            }
+            tries += 1;
+        }
     }
 
     /// The room for images in each node.
