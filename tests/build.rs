@@ -533,13 +533,13 @@ async fn builds_run_side_by_side_and_leave_no_connection() {
 }
 
 #[tokio::test]
-async fn twenty_thousand_files_are_built() {
+async fn thousands_of_files_are_built() {
     let docker = docker().await;
     let mut bench = Bench::with(
         "FROM busybox:1\nCOPY many /many\nRUN find /many -type f | wc -l > /count\nCOPY one /\n",
         &[("one", "first")],
     );
-    for folder in 0..200 {
+    for folder in 0..30 {
         let folder = format!("app/many/{folder}");
         std::fs::create_dir_all(bench.path(&folder)).unwrap();
         for file in 0..100 {
@@ -548,7 +548,7 @@ async fn twenty_thousand_files_are_built() {
     }
     let plan = bench.plan();
     built(&docker, &plan).await;
-    assert_eq!(run(&plan.reference, &["cat", "/count"]), "20000\n");
+    assert_eq!(run(&plan.reference, &["cat", "/count"]), "3000\n");
     // The second time BuildKit is sent what changed.
     bench.write("app/one", "changed");
     let plan = bench.plan();

@@ -131,7 +131,13 @@ fn go_by_a_proxy(stack: &Stack) -> Proxy {
 #[test]
 fn a_context_of_twenty_thousand_files() {
     let mut stack = Stack::new();
-    stack.has(web("web").with_file("Dockerfile", "FROM busybox:1\nCOPY . /www/\nRUN find /www -type f | wc -l >/www/index.html\nCMD [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n"));
+    let dockerfile = "FROM busybox:1\nCOPY files /www/files\nRUN find /www/files -type f | wc -l >/count\nCOPY word /\n\
+        RUN cat /count /word >/www/index.html\nCMD [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n";
+    stack.has(
+        web("web")
+            .with_file("Dockerfile", dockerfile)
+            .with_file("word", "once"),
+    );
     for folder in 0..200 {
         for file in 0..100 {
             let mut content = String::new();
@@ -142,13 +148,15 @@ fn a_context_of_twenty_thousand_files() {
     let began = Instant::now();
     stack.up().went_well();
     println!("20 000 files: up in {:.1} s", began.elapsed().as_secs_f64());
-    assert_eq!(stack.get("web"), "20002");
+    assert_eq!(stack.get("web"), "20000\nonce");
     let began = Instant::now();
     stack.up().went_well();
     println!(
         "20 000 files: up again in {:.1} s",
         began.elapsed().as_secs_f64()
     );
+    stack.write("web/word", "again");
+    stack.until_it_says("web", "20000\nagain");
 }
 
 #[test]
