@@ -571,7 +571,8 @@ mod tests {
         let ctr = folder.path().join("ctr");
         std::fs::write(&ctr, double).unwrap();
         std::fs::set_permissions(&ctr, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let path = format!("{}:{}", folder.path().display(), env!("PATH"));
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("{}:{path}", folder.path().display());
         let said = std::process::Command::new("sh")
             .args(["-c", LAYERS])
             .env("PATH", path)
