@@ -319,13 +319,20 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
+        self.kill_daemon();
         if std::thread::panicking() {
             self.state()
                 .and_then(|state| fs::read_to_string(state.join("daemon.log")).ok())
                 .into_iter()
                 .for_each(|log| eprintln!("--- the daemon's log:\n{log}---"));
+            // What no namespace takes with it, and the next run would find to be another stack's.
+            kubectl(&[
+                "delete",
+                "clusterrole,clusterrolebinding",
+                "--selector",
+                &format!("llmdev.dev/stack={}", self.name),
+            ]);
         }
-        self.kill_daemon();
         kubectl(&[
             "delete",
             "namespace",
